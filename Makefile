@@ -1,0 +1,110 @@
+# Every target installs what it needs, says what it does, and can be run twice.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help
+help: ## Show this help
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+# ---------------------------------------------------------------- environments
+
+$(BIN)/python:
+	@echo "· making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "· installing ganglion"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "· installing ganglion with everything for development and tests"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.user
+
+.PHONY: install
+install: $(VENV)/.dev ## Install everything for development into .venv
+
+.PHONY: constraints
+constraints: | $(BIN)/python ## Pin what the extras resolve to today (constraints.txt)
+	@$(BIN)/python hack/constraints.py
+
+# ---------------------------------------------------------------- the main job
+
+.PHONY: demo
+demo: $(VENV)/.user ## Count the words of the standard library with four agents on this machine
+	@echo "· running examples/wordcount without a cluster"
+	@$(BIN)/ganglion up -f examples/wordcount
+
+# ---------------------------------------------------------------- checks and tests
+
+.PHONY: check
+check: $(VENV)/.dev ## Formatting, lint, types, import layers, generated files
+	@echo "· ruff";           $(BIN)/ruff format --check --quiet . ; $(BIN)/ruff check --quiet .
+	@echo "· mypy --strict";  $(BIN)/mypy
+	@echo "· import-linter";  $(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
+	@echo "· generated files"; $(BIN)/python hack/generate.py --check
+
+.PHONY: generate
+generate: $(VENV)/.dev ## Write CRDs, chart copies and reference docs from the models
+	@$(BIN)/python hack/generate.py
+
+.PHONY: test
+test: check test-unit test-integration test-cluster test-e2e ## Everything, with the kind cluster
+
+.PHONY: test-unit
+test-unit: $(VENV)/.dev ## Pure tests (budget 3 min)
+	@echo "· unit tests"
+	@$(PYTEST) tests/unit
+
+.PHONY: test-integration
+test-integration: $(VENV)/.dev ## Real processes and sockets on loopback (budget 10 min)
+	@echo "· integration tests"
+	@$(PYTEST) tests/integration
+
+.PHONY: test-cluster
+test-cluster: $(VENV)/.dev ## A real kube-apiserver and etcd (budget 8 min, cold +10)
+	@echo "· cluster tests: building kube-apiserver and etcd if they are not cached"
+	@$(BIN)/python -m hack.kind tools apiserver helm
+	@$(PYTEST) tests/cluster
+
+.PHONY: test-e2e
+test-e2e: $(VENV)/.dev ## The kind cluster (budget 15 min, cold +15)
+	@echo "· e2e tests on kind: building the node image if no engine can pull one"
+	@$(BIN)/python -m hack.kind prepare
+	@$(PYTEST) tests/e2e
+
+# ---------------------------------------------------------------- kind
+
+.PHONY: kind-up kind-load kind-down deploy
+kind-up: $(VENV)/.dev ## Create the kind cluster (Docker, podman, or offline)
+	@$(BIN)/python -m hack.kind up
+
+kind-load: $(VENV)/.dev ## Build the images and load them into the cluster
+	@$(BIN)/python -m hack.kind load
+
+deploy: kind-load ## Install or upgrade the chart in the kind cluster
+	@eval "$$($(BIN)/python -m hack.kind env)"; helm upgrade --install ganglion charts/ganglion --namespace ganglion-system --create-namespace \
+	  --set image.operator.repository=localhost/ganglion-operator,image.operator.tag=dev,image.agent.repository=localhost/ganglion-agent,image.agent.tag=dev \
+	  --wait --timeout 3m
+
+kind-down: $(VENV)/.dev ## Delete the kind cluster
+	@$(BIN)/python -m hack.kind down
+
+# ---------------------------------------------------------------- benches
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Ratios to anchors in the same run; tables, JSON and plots in bench/results
+	@$(BIN)/python -m bench
+
+.PHONY: clean
+clean: ## Remove the environment and build products; caches of the kind tools stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
