@@ -1,0 +1,100 @@
+"""NameServer: a trust domain and lifecycle owner."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ganglion.api.base import Conditions, Model, Name, ObjectName, Resource, list_map
+from ganglion.api.pod import PodFields, ResourceRequirements
+
+
+class Shutdown(Model):
+    """How the domain ends."""
+
+    timeout_seconds: int = Field(
+        default=60,
+        ge=10,
+        le=86400,
+        description="Seconds from the deletion of the NameServer until everything is gone. Agents get at most half.",
+    )
+
+
+class AgentDefaults(PodFields):
+    """Defaults for the Agents of this NameServer; an Agent's own field wins as a whole."""
+
+
+class NameServerSpec(Model):
+    """Desired state of a NameServer."""
+
+    security: Literal["Curve", "None"] = Field(
+        default="Curve", description="`Curve` encrypts and authenticates every connection; `None` is for debugging on a closed network."
+    )
+    shutdown: Shutdown = Field(
+        default_factory=Shutdown, description="How the domain ends when the NameServer is deleted.", json_schema_extra={"default": {}}
+    )
+    deletion_policy: Literal["Cascade", "Orphan"] = Field(
+        default="Cascade", description="Whether the Agents that refer to this NameServer are deleted with it."
+    )
+    remote_code: Literal["Forbidden", "Trusted"] = Field(
+        default="Forbidden", description="Whether channels may use codecs that can run code while decoding (Pickle, Dill)."
+    )
+    agent_defaults: AgentDefaults = Field(
+        default_factory=AgentDefaults, description="Defaults for the pods of the Agents.", json_schema_extra={"default": {}}
+    )
+    allowed_service_accounts: Annotated[
+        tuple[ObjectName, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})
+    ] = Field(default=(), description="Service accounts that Agents may name in `serviceAccountName`.")
+    resources: ResourceRequirements | None = Field(default=None, description="Compute resources of the name server itself.")
+
+
+class ChannelCount(Model):
+    """What the name server counted on one channel, in messages since the peers started."""
+
+    name: Name = Field(description="Channel.")
+    senders: int = Field(default=0, ge=0, description="Live sending replicas.")
+    receivers: int = Field(default=0, ge=0, description="Live receiving replicas.")
+    accepted: int = Field(default=0, ge=0, description="Accepted from senders.")
+    acked: int = Field(default=0, ge=0, description="Acknowledged (AtLeastOnce) or handed to the carrier (BestEffort).")
+    in_flight: int = Field(default=0, ge=0, description="Accepted and not settled yet.")
+    dead_lettered: int = Field(default=0, ge=0, description="Given up after three attempts.")
+    dropped: int = Field(default=0, ge=0, description="Dropped by the runtime itself.")
+    redelivered: int = Field(default=0, ge=0, description="Sent again after a loss.")
+    delivered: int = Field(default=0, ge=0, description="Handed to handlers.")
+    failed: int = Field(default=0, ge=0, description="Handler exceptions.")
+    unaccounted: int = Field(default=0, ge=0, description="BestEffort: accepted − delivered (per receiver), never below the true loss.")
+    ended: bool = Field(default=False, description="Every declared sender has said END.")
+
+
+class AgentCount(Model):
+    """What the name server knows of one agent."""
+
+    name: Name = Field(description="Agent.")
+    joined: int = Field(default=0, ge=0, description="Replicas with a live lease.")
+    wired: int = Field(default=0, ge=0, description="Replicas whose channels all have at least one peer.")
+
+
+class NameServerStatus(Model):
+    """Observed state of a NameServer."""
+
+    observed_generation: int = Field(default=0, ge=0, description="Generation that was reconciled last.")
+    conditions: Conditions = ()
+    endpoint: str | None = Field(default=None, max_length=512, description="Where agents join.")
+    public_key: str | None = Field(default=None, max_length=64, description="CURVE public key of the name server (Z85).")
+    key_secret: str | None = Field(default=None, max_length=253, description="Immutable Secret that holds the key pair.")
+    members: int = Field(default=0, ge=0, description="Replicas with a live lease.")
+    agents: Annotated[tuple[AgentCount, ...], Field(max_length=4096, json_schema_extra=list_map("name"))] = Field(
+        default=(), description="Members by agent, counted by the name server."
+    )
+    channels: Annotated[tuple[ChannelCount, ...], Field(max_length=1024, json_schema_extra=list_map("name"))] = Field(
+        default=(), description="Traffic by channel, counted by the name server; refreshed at most every two seconds."
+    )
+
+
+class NameServer(Resource):
+    """A NameServer is a trust domain and lifecycle owner: registry, keys, directory. Deleting it shuts its agents down in order."""
+
+    kind: Literal["NameServer"] = "NameServer"
+    spec: NameServerSpec = Field(default_factory=NameServerSpec, description="Desired state.", json_schema_extra={"default": {}})
+    status: NameServerStatus = Field(default_factory=NameServerStatus, description="Observed state.")

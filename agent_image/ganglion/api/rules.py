@@ -1,0 +1,234 @@
+"""Rules between fields, once for both worlds: the CEL text goes into the CRDs, the Python check serves manifests on a laptop.
+
+A test sends every bad manifest to both and compares the verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ganglion.api.channel import ROLES
+from ganglion.api.podrules import container_rules, env_rules, mounts_rules, pod_rules, resources_rules
+from ganglion.api.rule import Rule, has
+
+DEAD_LETTER_PREFIX = "dead-letter-"
+"""Aliases that the planner adds for dead letters begin so."""
+
+MAX_INLINE = 262000
+"""Characters of up to four bytes: inline files fit in a ConfigMap, which holds 1 MiB."""
+
+
+def _immutable(path: str) -> Rule:
+    return Rule(path, "self == oldSelf", f"`{path.rsplit('.', 1)[1]}` is immutable; delete the object and create it again", None)
+
+
+_RECEIVING = ("Pull", "Sub", "Rep")
+
+_NAME_SERVER = (*pod_rules("spec.agentDefaults"), *resources_rules("spec.resources"))
+
+_CHANNEL = (
+    _immutable("spec.nameServerRef"),
+    _immutable("spec.pattern"),
+    Rule(
+        "spec",
+        "!has(self.bind) || (self.pattern == 'PushPull' && self.bind in ['Push', 'Pull']) || (self.pattern == 'PubSub' && self.bind in ['Pub', 'Sub'])"
+        " || (self.pattern == 'RequestReply' && self.bind in ['Rep', 'Req'])",
+        "`bind` must be a role of the pattern: Push or Pull, Pub or Sub, Rep or Req",
+        lambda s: not has(s, "bind") or s["bind"] in ROLES[s["pattern"]],
+        field="bind",
+    ),
+    Rule(
+        "spec",
+        "!has(self.delivery) || self.delivery == 'BestEffort' || self.pattern == 'PushPull'",
+        "`delivery: AtLeastOnce` must go with `pattern: PushPull`",
+        lambda s: s.get("delivery") in (None, "BestEffort") or s["pattern"] == "PushPull",
+        field="delivery",
+    ),
+    Rule(
+        "spec",
+        "!has(self.deadLetter) || (self.pattern == 'PushPull' && (!has(self.delivery) || self.delivery == 'AtLeastOnce'))",
+        "`deadLetter` must go with an acknowledged channel: `pattern: PushPull` and `delivery: AtLeastOnce`",
+        lambda s: not has(s, "deadLetter") or (s["pattern"] == "PushPull" and s.get("delivery") in (None, "AtLeastOnce")),
+        field="deadLetter",
+    ),
+    Rule(
+        "spec",
+        "!has(self.barrier) || self.pattern != 'RequestReply'",
+        "`barrier` must go with `pattern: PushPull` or `pattern: PubSub`; a request waits for its replier anyway",
+        lambda s: not has(s, "barrier") or s["pattern"] != "RequestReply",
+        field="barrier",
+    ),
+    Rule(
+        "spec",
+        "self.overflow == 'Block' || self.pattern != 'RequestReply'",
+        "`overflow: DropNewest` must go with `pattern: PushPull` or `pattern: PubSub`",
+        lambda s: s["overflow"] == "Block" or s["pattern"] != "RequestReply",
+        field="overflow",
+    ),
+)
+
+_ONE_CHANNEL = (
+    Rule(
+        "spec.channels[]",
+        f"self.alias != 'control' && !self.alias.startsWith('{DEAD_LETTER_PREFIX}')",
+        f"`alias` must not be `control` or begin with `{DEAD_LETTER_PREFIX}`; the runtime uses those",
+        lambda c: c["alias"] != "control" and not c["alias"].startswith(DEAD_LETTER_PREFIX),
+        field="alias",
+    ),
+    Rule(
+        "spec.channels[]",
+        "!has(self.handler) || !has(self.topicHandlers)",
+        "at most one of `handler` and `topicHandlers` may be set",
+        lambda c: not (has(c, "handler") and has(c, "topicHandlers")),
+    ),
+    Rule(
+        "spec.channels[]",
+        "!has(self.topics) || !has(self.topicHandlers)",
+        "at most one of `topics` and `topicHandlers` may be set; the handlers' topics are subscribed",
+        lambda c: not (has(c, "topics") and has(c, "topicHandlers")),
+    ),
+    Rule(
+        "spec.channels[]",
+        "self.role == 'Sub' || (!has(self.topics) && !has(self.topicHandlers))",
+        "`topics` and `topicHandlers` must go with `role: Sub`",
+        lambda c: c["role"] == "Sub" or (not has(c, "topics") and not has(c, "topicHandlers")),
+    ),
+    Rule(
+        "spec.channels[]",
+        "!has(self.handler) || self.role in ['Pull', 'Sub', 'Rep']",
+        "`handler` must go with a receiving role: Pull, Sub or Rep",
+        lambda c: not has(c, "handler") or c["role"] in _RECEIVING,
+        field="handler",
+    ),
+)
+
+_AGENT = (
+    _immutable("spec.nameServerRef"),
+    _immutable("spec.run"),
+    Rule(
+        "spec",
+        "has(self.class) != has(self.container)",
+        "exactly one of `class` and `container` must be set",
+        lambda s: has(s, "class") != has(s, "container"),
+    ),
+    Rule(
+        "spec",
+        "!has(self.code) || has(self.class)",
+        "`code` must go with `class`",
+        lambda s: not has(s, "code") or has(s, "class"),
+        field="code",
+    ),
+    Rule(
+        "spec",
+        "!has(self.attributes) || has(self.class)",
+        "`attributes` must go with `class`; a program of its own takes `container.args` or `env`",
+        lambda s: not has(s, "attributes") or has(s, "class"),
+        field="attributes",
+    ),
+    Rule(
+        "spec",
+        "!has(self.image) || has(self.class)",
+        "`image` must go with `class`; set `container.image`",
+        lambda s: not has(s, "image") or has(s, "class"),
+        field="image",
+    ),
+    Rule(
+        "spec.code",
+        "has(self.configMapRef) != has(self.inline)",
+        "exactly one of `configMapRef` and `inline` must be set",
+        lambda c: has(c, "configMapRef") != has(c, "inline"),
+    ),
+    Rule(
+        "spec.code.inline",
+        "self.all(name, name.size() >= 1 && name.size() <= 253 && name.matches('^[-._a-zA-Z0-9]+$'))",
+        "file names must consist of 1 to 253 letters, digits, dots, dashes and underscores",
+        None,  # the model's key type says the same
+    ),
+    Rule(
+        "spec.code.inline",
+        f"self.map(name, self[name].size()).sum() <= {MAX_INLINE}",
+        f"inline files must have at most {MAX_INLINE} characters together; use a ConfigMap or an image",
+        lambda files: sum(map(len, files.values())) <= MAX_INLINE,
+    ),
+    Rule(
+        "spec",
+        "self.dataPlane == 'Sidecar' || has(self.class)",
+        "`dataPlane: InProcess` must go with `class`",
+        lambda s: s["dataPlane"] == "Sidecar" or has(s, "class"),
+        field="dataPlane",
+    ),
+    Rule(
+        "spec",
+        "size(self.timers) == 0 || has(self.class)",
+        "`timers` must go with `class`",
+        lambda s: not s["timers"] or has(s, "class"),
+        field="timers",
+    ),
+    Rule(
+        "spec",
+        "!has(self.minAvailable) || self.run == 'Always'",
+        "`minAvailable` must go with `run: Always`",
+        lambda s: not has(s, "minAvailable") or s["run"] == "Always",
+        field="minAvailable",
+    ),
+    Rule(
+        "spec",
+        "!has(self.container) || self.channels.all(c, !has(c.handler) && !has(c.topicHandlers) && (!has(c.speaks) || c.speaks == 'Plain'))",
+        "channels of a `container` agent must not have `handler`, `topicHandlers` or `speaks: Sdk`",
+        lambda s: (
+            not has(s, "container")
+            or all(not has(c, "handler") and not has(c, "topicHandlers") and c.get("speaks") != "Sdk" for c in s["channels"])
+        ),
+        field="channels",
+    ),
+    Rule(
+        "spec",
+        "!has(self.class) || self.channels.all(c, !has(c.speaks) || c.speaks == 'Sdk')",
+        "channels of a `class` agent must not have `speaks: Plain`; use `container` for plain ZeroMQ programs",
+        lambda s: not has(s, "class") or all(c.get("speaks") != "Plain" for c in s["channels"]),
+        field="channels",
+    ),
+    *_ONE_CHANNEL,
+    *pod_rules("spec"),
+    *container_rules("spec"),
+    *env_rules("spec.env[]"),
+    *env_rules("spec.extraContainers[].env[]"),
+    *mounts_rules("spec.volumeMounts[]"),
+    *mounts_rules("spec.extraContainers[].volumeMounts[]"),
+    *resources_rules("spec.extraContainers[].resources"),
+)
+
+RULES: dict[str, tuple[Rule, ...]] = {"NameServer": _NAME_SERVER, "Channel": _CHANNEL, "Agent": _AGENT}
+
+
+def _targets(value: Any, parts: list[str], path: str) -> Iterator[tuple[str, Any]]:
+    if value is None:
+        return
+    if not parts:
+        yield path, value
+        return
+    name, *rest = parts
+    field = name.removesuffix("[]")
+    child = value.get(field) if isinstance(value, Mapping) else None
+    here = f"{path}.{field}" if path else field
+    if name.endswith("[]"):
+        for index, item in enumerate(child or ()):
+            yield from _targets(item, rest, f"{here}[{index}]")
+    else:
+        yield from _targets(child, rest, here)
+
+
+def violations(kind: str, document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(field path, message) of each rule that the object breaks.
+
+    Args:
+        kind: "NameServer", "Channel" or "Agent".
+        document: structurally valid, with defaults applied and nulls removed, as the API server would store it.
+    """
+    for rule in RULES[kind]:
+        if rule.check is None:
+            continue
+        for path, value in _targets(document, rule.path.split("."), ""):
+            if not rule.check(value):
+                yield (f"{path}.{rule.field}" if rule.field else path), rule.message

@@ -1,0 +1,159 @@
+"""A real kind cluster for the end-to-end tests, and the faults that they inject into its nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hack.kind.cluster import Cluster
+from hack.kind.config import Options
+from hack.kind.engine import Engine
+from hack.kind.projectimages import default_images
+from hack.kind.provider import Provider
+from tests.support.wait import wait_for
+
+
+class KindCluster:
+    """A running cluster with the project's images on its nodes.
+
+    Attributes:
+        agent_image, operator_image: names of the loaded images; pods use them with imagePullPolicy Never or IfNotPresent.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._provider: Provider = cluster.provider()
+        images = default_images()
+        self.agent_image = images["agent"].name
+        self.operator_image = images["operator"].name
+        self.environment: Mapping[str, str] = {**os.environ, **cluster.environment()}
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the real nodes, the control plane first."""
+        return list(self._cluster.record["nodes"])
+
+    @property
+    def engine(self) -> Engine:
+        """The container engine whose containers the nodes are."""
+        return self._provider.engine
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120.0) -> str:
+        """Run kubectl as administrator and return its stdout.
+
+        Raises:
+            subprocess.CalledProcessError: with the output of kubectl in its notes.
+        """
+        return self.command("kubectl", *arguments, stdin=stdin, timeout=timeout)
+
+    def helm(self, *arguments: str, timeout: float = 300.0) -> str:
+        """Run helm as administrator and return its stdout; raises as `kubectl` does."""
+        return self.command("helm", *arguments, timeout=timeout)
+
+    def command(self, program: str, *arguments: str, stdin: str | None = None, timeout: float = 120.0) -> str:
+        """Run a program with KUBECONFIG, PATH and the engine's variables set; `timeout` in seconds."""
+        command = [str(self._provider.tool(program)), *arguments]
+        try:
+            done = subprocess.run(
+                command,
+                input=stdin or "",
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=True,
+                env=dict(self.environment),
+            )
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stdout + error.stderr)
+            raise
+        return done.stdout
+
+    def get(self, *arguments: str) -> dict[str, Any]:
+        """`kubectl get … -o json`, decoded."""
+        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output", "json"))
+        return answer
+
+    def apply(self, namespace: str, *objects: Mapping[str, Any]) -> None:
+        """Apply objects to a namespace."""
+        listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.kubectl("apply", "--namespace", namespace, "--filename", "-", stdin=json.dumps(listed))
+
+    @contextlib.contextmanager
+    def namespace(self, prefix: str = "test") -> Iterator[str]:
+        """A fresh namespace whose pods may start at once; deleted, with all it holds, at the end."""
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        self.kubectl("create", "namespace", name)
+        try:
+            # Pods are refused until the controller has made their service account.
+            wait_for(
+                lambda: "default" in self.kubectl("get", "serviceaccounts", "-n", name, "-o", "name"),
+                what=f"default service account of {name}",
+            )
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--wait=false")
+
+    def on_node(self, node: str, *command: str, timeout: float = 60.0) -> str:
+        """Run a command as root on a node, in its network namespace, and return its stdout."""
+        return self.engine.run("exec", self._known(node), *command, timeout=timeout)
+
+    @contextlib.contextmanager
+    def paused(self, node: str) -> Iterator[None]:
+        """Freeze a node and everything on it, as a machine that hangs; thawed at the end."""
+        self.engine.run("pause", self._known(node))
+        try:
+            yield
+        finally:
+            self.engine.run("unpause", node)
+
+    @contextlib.contextmanager
+    def partitioned(self, node: str) -> Iterator[None]:
+        """Cut a node off from the other nodes in both directions, pods included; healed at the end."""
+        rules = """\
+table inet ganglion_fault {
+  chain in { type filter hook input priority -300; iifname "eth0" drop; }
+  chain out { type filter hook output priority -300; oifname "eth0" drop; }
+  chain through { type filter hook forward priority -300; iifname "eth0" drop; oifname "eth0" drop; }
+}
+"""
+        self.on_node(self._known(node), "sh", "-c", f"nft -f - <<'RULES'\n{rules}RULES")
+        try:
+            yield
+        finally:
+            self.on_node(node, "nft", "delete", "table", "inet", "ganglion_fault")
+
+    def _known(self, node: str) -> str:
+        # Names from a test reach the engine, which may run containers that are none of ours.
+        if node not in self.nodes:
+            raise ValueError(f"node {node!r}: not one of {', '.join(self.nodes)}")
+        return node
+
+
+@contextlib.contextmanager
+def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True) -> Iterator[KindCluster]:
+    """A cluster with the project's images loaded; deleted at the end unless KEEP_CLUSTER=1.
+
+    Arguments:
+        nodes: number of nodes, control plane included.
+        name: cluster name; default GANGLION_KIND_CLUSTER or `ganglion`.
+        fast_restart: lower kubelet's crash back-off to 1 s: a restart then takes at most about 16 s, however many went before.
+
+    Raises:
+        hack.kind.steps.KindError: the cluster cannot be made; says why and what to do.
+    """
+    chosen = name or os.environ.get("GANGLION_KIND_CLUSTER", "ganglion")
+    cluster = Cluster(chosen)
+    provider = os.environ.get("GANGLION_KIND_PROVIDER", "auto")
+    image = os.environ.get("GANGLION_KIND_NODE_IMAGE", "")
+    try:
+        cluster.up(Options(name=chosen, nodes=nodes, fast_restart=fast_restart), provider, image=image)
+        cluster.load(["agent", "operator"])
+        yield KindCluster(cluster)
+    finally:
+        if os.environ.get("KEEP_CLUSTER", "") in {"", "0"}:
+            cluster.delete()

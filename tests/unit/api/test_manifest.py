@@ -1,0 +1,92 @@
+"""`load_object`: one clear line for each mistake, and no crash whatever comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ganglion.api import ManifestError, load_object
+from ganglion.api.rules import RULES
+from ganglion.api.structure import MAX_DEPTH
+from tests.support.manifests import BAD, GOOD, Bad, agent, channel, link, name_server
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.id)
+def test_bad_manifest_names_object_and_field(bad: Bad) -> None:
+    with pytest.raises(ManifestError) as caught:
+        load_object(bad.document)
+    problems = caught.value.problems
+    assert bad.field in [problem.field for problem in problems]
+    name = bad.document["metadata"]["name"]
+    for problem in problems:
+        assert problem.object == f"{bad.document['kind']}/{name}"
+        assert problem.message
+        assert "\n" not in str(problem)
+        assert len(problem.message) < 400
+
+
+@pytest.mark.parametrize("document", GOOD.values(), ids=GOOD)
+def test_good_manifest_is_read(document: dict[str, Any]) -> None:
+    assert load_object(document).name == document["metadata"]["name"]
+
+
+def test_each_rule_is_broken_by_a_bad_manifest() -> None:
+    seen = set()
+    for bad in BAD:
+        with pytest.raises(ManifestError) as caught:
+            load_object(bad.document)
+        seen |= {problem.message for problem in caught.value.problems}
+    untried = {rule.message for rules in RULES.values() for rule in rules if rule.check is not None} - seen
+    assert not untried
+
+
+@pytest.mark.parametrize(
+    ("document", "text"),
+    [
+        (None, "must be a mapping"),
+        ([], "must be a mapping"),
+        ("kind: Agent", "must be a mapping"),
+        ({}, "apiVersion"),
+        ({"apiVersion": "ganglion.dev/v2", "kind": "Agent", "metadata": {"name": "a"}}, "must be ganglion.dev/v1alpha1"),
+        ({"apiVersion": "ganglion.dev/v1alpha1", "kind": "Agnet", "metadata": {"name": "a"}}, "must be one of NameServer, Channel, Agent"),
+        ({"apiVersion": "ganglion.dev/v1alpha1", "kind": ["Agent"], "metadata": {"name": "a"}}, "kind: found"),
+        ({"apiVersion": "ganglion.dev/v1alpha1", "kind": "Agent"}, "metadata.name: required"),
+        ({"apiVersion": "ganglion.dev/v1alpha1", "kind": "Agent", "metadata": {"name": 7}}, "metadata.name: required"),
+        (agent(attributes={"a": float("nan")}), "cannot be written as JSON"),
+        (agent(attributes={"a": object()}), "cannot be written as JSON"),
+        (agent(attributes={"a": "\ud800"}), "cannot be written as JSON"),
+        (agent(attributes={"a": "x" * 1_600_000}), "must have at most 1500000"),
+    ],
+)
+def test_hopeless_input_is_one_clear_line(document: Any, text: str) -> None:
+    with pytest.raises(ManifestError, match=text) as caught:
+        load_object(document)
+    assert all(len(str(problem)) < 300 for problem in caught.value.problems)
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_deep_nesting_is_refused_without_recursion() -> None:
+    assert load_object(agent(attributes={"a": _nested(MAX_DEPTH - 5)}))
+    for depth in (MAX_DEPTH + 1, 100_000):
+        with pytest.raises(ManifestError, match=f"spec.attributes: nested deeper than {MAX_DEPTH} levels"):
+            load_object(agent(attributes={"a": _nested(depth)}))
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    document = agent("Worker", replicas=-1, channels=[link(), link()], env=[{"name": "A", "value": 1}])
+    with pytest.raises(ManifestError) as caught:
+        load_object(document)
+    assert {"metadata.name", "spec.replicas", "spec.channels[1]", "spec.env[0].value"} <= {p.field for p in caught.value.problems}
+
+
+def test_defaults_are_those_of_the_schema() -> None:
+    server = load_object(name_server())
+    assert server.to_dict()["spec"]["shutdown"] == {"timeoutSeconds": 60}
+    assert load_object(channel()).to_dict()["spec"]["highWaterMark"] == 1024

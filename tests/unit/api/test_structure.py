@@ -1,0 +1,31 @@
+"""Objects that nest as deep as an API server lets them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LEVELS = 9_990
+READ = f"""
+import copy, json, contextlib
+with contextlib.suppress(SystemExit):
+    {{main}}
+text = '{{{{"a":' * {LEVELS} + "1" + "}}}}" * {LEVELS}
+found = json.loads(text)
+assert found == copy.deepcopy(found) and json.dumps(found, separators=(",", ":")) == text
+"""
+
+
+@pytest.mark.parametrize(
+    "main",
+    [
+        "from ganglion.nameserver import main; main([])",
+        "from ganglion_operator.main import main; main([])",
+    ],
+    ids=["name server", "operator"],
+)
+def test_whoever_watches_reads_the_deepest_object(main: str) -> None:
+    done = subprocess.run([sys.executable, "-c", READ.format(main=main)], env={}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
