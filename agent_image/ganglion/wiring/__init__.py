@@ -1,0 +1,27 @@
+"""The wiring document: what one agent's runtime must know that it cannot discover. Pure."""
+
+from ganglion.wiring.document import (
+    WIRING_VERSION,
+    AgentWiring,
+    BarrierWiring,
+    ChannelWiring,
+    HandlerWiring,
+    NameServerWiring,
+    TimerWiring,
+    WiringDocument,
+    WiringError,
+    load_wiring,
+)
+
+__all__ = [
+    "WIRING_VERSION",
+    "AgentWiring",
+    "BarrierWiring",
+    "ChannelWiring",
+    "HandlerWiring",
+    "NameServerWiring",
+    "TimerWiring",
+    "WiringDocument",
+    "WiringError",
+    "load_wiring",
+]
