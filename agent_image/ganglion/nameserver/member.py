@@ -1,0 +1,81 @@
+"""One live replica as the registry sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ganglion.wire.admin import Domain
+from ganglion.wire.control import ChannelReport, Incarnation, Part, Report
+
+SENDING = frozenset({"Push", "Pub", "Req"})
+"""Roles that send first; as in `ganglion.api.channel.SENDING`, without importing the models."""
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """State of a lease.
+
+    Attributes:
+        session: routing id of its connection.
+        user_id: CURVE key of its connection; empty with `security: None`.
+        key: public key of its data plane; empty while that is not known yet.
+        lease_until: monotonic seconds.
+        claimed: what its wiring says; None until its first beat.
+        granted: those of `claimed` that were declared at some time while it lived.
+        seq: last directory sequence sent.
+        in_step: a snapshot was sent, deltas may follow.
+        told: last command sent.
+    """
+
+    agent: str
+    replica: str
+    incarnation: Incarnation
+    host: str
+    key: str
+    session: bytes
+    user_id: str
+    lease_until: float
+    report: Report = field(default_factory=Report)
+    claimed: dict[str, Part] | None = None
+    granted: dict[str, Part] = field(default_factory=dict)
+    seq: int = 0
+    in_step: bool = False
+    told: str = ""
+
+    @property
+    def roles(self) -> frozenset[tuple[str, str]]:
+        """(channel, role) pairs it takes part in."""
+        return frozenset((part.channel, part.role) for part in self.granted.values())
+
+    def parts_of(self, channel: str) -> list[tuple[Part, ChannelReport]]:
+        """Its aliases on one channel with what it reports of them."""
+        return [(part, self.report.channels.get(alias, _NOTHING)) for alias, part in self.granted.items() if part.channel == channel]
+
+    def grant(self, domain: Domain) -> bool:
+        """Take over what is declared now of what it claims; whether anything was added.
+
+        Nothing is taken back: a replica of an earlier intent keeps its links until a rollout replaces it.
+        """
+        declared = domain.agents.get(self.agent)
+        if declared is None or self.claimed is None:
+            return False
+        fresh = {
+            alias: part
+            for alias, part in self.claimed.items()
+            if alias not in self.granted and part.role in declared.roles.get(part.channel, ())
+        }
+        self.granted.update(fresh)
+        return bool(fresh)
+
+
+_NOTHING = ChannelReport()
+
+
+def slot_of(agent: str, replica: str) -> str:
+    """Which of an agent's replicas a pod is: `a-3` and the Job pods `a-3-x7k2p`, `a-3-9zqlm` are all slot 3.
+
+    A Job makes another pod for an index that failed; both stand for the same piece of work.
+    """
+    rest = replica.removeprefix(f"{agent}-") if replica.startswith(f"{agent}-") else ""
+    index = rest.split("-", 1)[0]
+    return index if index.isdecimal() else replica

@@ -1,0 +1,216 @@
+"""The name server as one process: join port, source of the domain, health, and the order of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections import deque
+from pathlib import Path
+
+from ganglion.nameserver.admin import AdminSource
+from ganglion.nameserver.auth import Authenticator, SecretAuthenticator, TokenAuthenticator
+from ganglion.nameserver.domain import Domain, DomainSource
+from ganglion.nameserver.member import Member
+from ganglion.nameserver.metrics import NameServerMetrics
+from ganglion.nameserver.options import Options
+from ganglion.nameserver.port import JoinPort
+from ganglion.nameserver.registry import Registry
+from ganglion.runtime.errors import ConfigurationError
+from ganglion.runtime.health import HealthServer, Probes
+from ganglion.wire.admin import AgentCount, ChannelCount, PostedNotice, Status
+from ganglion.wire.control import Notice
+
+log = logging.getLogger(__name__)
+
+MAX_NOTICES = 256
+_LOOK_SECONDS = 0.1
+_STUCK_SECONDS = 30.0
+_BYE_LINGER_SECONDS = 1.0
+"""What is queued for members (acknowledged goodbyes) gets so long at the end."""
+
+
+class NameServer:
+    """One domain's name server. Make it and call `run` in an event loop.
+
+    Args:
+        options: who it is and where its files are.
+    Raises:
+        ConfigurationError: a file of `options` is missing or wrong.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        keys = options.keys()
+        self.registry = Registry(time.monotonic(), curve=keys is not None)
+        self.port = JoinPort(self.registry, _authenticator(options), keys, self._noticed)
+        self.source: DomainSource
+        metrics = NameServerMetrics(self, self.port.counts)
+        self._health = HealthServer(Probes(startup=self._listens, ready=self._knows, live=self._ticks, metrics=metrics.render))
+        self._notices: deque[PostedNotice] = deque(maxlen=MAX_NOTICES)
+        self._notice_number = 0
+        self._wake = asyncio.Event()
+        self._signals = 0
+        self._announced = ""
+
+    async def run(self) -> int:
+        """Serve until the end. Returns the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        source: asyncio.Task[None] | None = None
+        try:
+            self.source = self._make_source()
+            self.port.open(self.options.join_address)
+            log.info(
+                "name server %s/%s serves on %s (epoch %s)",
+                self.options.namespace,
+                self.options.name,
+                self.port.endpoint,
+                self.registry.epoch,
+            )
+            if self.options.health_port:
+                await self._health.start(self.options.health_port)
+            source = asyncio.create_task(self.source.run(), name="domain-source")
+            source.add_done_callback(self._source_ended)
+            await self._until_the_end()
+            return 0
+        finally:
+            if source is not None:
+                source.remove_done_callback(self._source_ended)
+                source.cancel()
+                await asyncio.gather(source, return_exceptions=True)
+            if hasattr(self, "source"):
+                await self.source.close()
+            await self._health.stop()
+            self.port.close(_BYE_LINGER_SECONDS)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    # -- the end -------------------------------------------------------------------------------------------------------------------
+
+    async def _until_the_end(self) -> None:
+        while True:
+            phase = self.registry.phase(time.monotonic())
+            if phase != self._announced:
+                self._announced = phase
+                log.info("%s, %d members", phase, len(self.registry))
+            self.source.status_changed()
+            if phase == "Empty" and (self._signals or self.options.admin_socket is not None):
+                # In a cluster an exit before SIGTERM would only restart the container.
+                return
+            if self._signals > 1:
+                return
+            if self._signals and phase == "Serving" and not await self._deleting():
+                log.info("stopping; members keep their channels and will join the next name server")
+                return
+            # A signal ends the wait at once; a phase may change with time alone.
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._wake.wait()
+
+    async def _deleting(self) -> bool:
+        if not await self.source.deleting():
+            return False
+        self.registry.shut_down(time.monotonic(), self.options.shutdown_timeout)
+        self.port.pump()
+        return True
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        self._wake.set()
+
+    def _source_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            # Without a source the domain would be frozen for ever: a restart is better and loses nothing.
+            log.error("the source of the domain failed", exc_info=task.exception())
+            self._signals = 2
+            self._wake.set()
+
+    # -- the domain ----------------------------------------------------------------------------------------------------------------
+
+    def _make_source(self) -> DomainSource:
+        if self.options.admin_socket is not None:
+            return AdminSource(self.options.admin_socket, on_domain=self.set_domain, on_shutdown=self.shut_down, status=self.status)
+        from ganglion.nameserver.kube import KubernetesSource
+
+        return KubernetesSource.from_pod(
+            self.options.name, self.options.namespace, self.options.uid, on_domain=self.set_domain, counts=self
+        )
+
+    def set_domain(self, domain: Domain) -> None:
+        """The source has news."""
+        self.registry.set_domain(domain, time.monotonic())
+        self.port.pump()
+
+    def shut_down(self, timeout: float) -> None:
+        """The supervisor wants the end within `timeout` seconds."""
+        self.registry.shut_down(time.monotonic(), timeout)
+        self.port.pump()
+
+    # -- probes --------------------------------------------------------------------------------------------------------------------
+
+    def _listens(self) -> str:
+        return "" if self.port.endpoint else "the join port is not bound yet"
+
+    def _knows(self) -> str:
+        return self._listens() or ("" if self.registry.domain is not None else "the domain is not known yet")
+
+    def _ticks(self) -> str:
+        silent = time.monotonic() - self.port.last_tick
+        return "" if silent < _STUCK_SECONDS else f"the loop stood still for {silent:.0f} s"
+
+    # -- state for people ----------------------------------------------------------------------------------------------------------
+
+    def _noticed(self, member: Member, notice: Notice) -> None:
+        self._notice_number += 1
+        posted = PostedNotice(
+            number=self._notice_number,
+            replica=member.replica,
+            reason=notice.reason[:128],
+            channel=notice.channel[:63],
+            message=notice.message[:1024],
+            count=notice.count,
+        )
+        log.warning("%s: %s: %s (channel %s, %d)", posted.replica, posted.reason, posted.message, posted.channel, posted.count)
+        self._notices.append(posted)
+        self.source.post(posted)
+
+    def members_count(self) -> int:
+        """Live replicas."""
+        return len(self.registry)
+
+    def agent_counts(self) -> list[AgentCount]:
+        """By name."""
+        return self.registry.agents()
+
+    def channel_counts(self) -> list[ChannelCount]:
+        """By name."""
+        return self.registry.channels()
+
+    def status(self, notices_after: int = 0) -> Status:
+        """Everything, for the admin socket."""
+        return Status(
+            request=0,
+            epoch=self.registry.epoch,
+            endpoint=self.port.endpoint,
+            phase=self.registry.phase(time.monotonic()),
+            members=self.registry.members(),
+            agents=self.registry.agents(),
+            channels=self.registry.channels(),
+            notices=[notice for notice in self._notices if notice.number > notices_after],
+        )
+
+
+def _authenticator(options: Options) -> Authenticator:
+    try:
+        if options.join_secret_file is not None:
+            return SecretAuthenticator(options.join_secret_file)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    jwks = options.jwks_file
+    assert isinstance(jwks, Path)
+    return TokenAuthenticator(jwks, issuer=options.token_issuer, namespace=options.namespace, uid=options.uid)

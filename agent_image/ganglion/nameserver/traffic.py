@@ -1,0 +1,152 @@
+"""Sums of what replicas report, by channel. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from msgspec import structs
+
+from ganglion.nameserver.member import SENDING, Member, slot_of
+from ganglion.wire.admin import ChannelCount, Domain
+from ganglion.wire.control import ChannelReport, Incarnation
+
+_Life = tuple[str, str, int]
+"""(replica, uid, start)"""
+
+
+@dataclass(slots=True)
+class _Sums:
+    accepted: int = 0
+    acked: int = 0
+    in_flight: int = 0
+    dead_lettered: int = 0
+    dropped: int = 0
+    redelivered: int = 0
+    delivered: int = 0
+    failed: int = 0
+    by_receiver: dict[str, int] = field(default_factory=dict)
+    """Delivered, by slot of a receiving agent: a publication is owed to each."""
+
+    def add(self, report: ChannelReport, sends: bool, slot: str) -> None:
+        """Count one alias of one replica."""
+        if report.sent is not None:
+            sent = report.sent
+            self.accepted += sent.accepted
+            self.acked += sent.acked
+            self.in_flight += sent.in_flight
+            self.dead_lettered += sent.dead_lettered
+            self.dropped += sent.dropped
+            self.redelivered += sent.redelivered
+        if not sends:
+            self.delivered += report.delivered
+            self.failed += report.failed
+            self.by_receiver[slot] = self.by_receiver.get(slot, 0) + report.delivered
+
+    def copy(self) -> _Sums:
+        return _Sums(
+            self.accepted,
+            self.acked,
+            self.in_flight,
+            self.dead_lettered,
+            self.dropped,
+            self.redelivered,
+            self.delivered,
+            self.failed,
+            dict(self.by_receiver),
+        )
+
+
+MAX_PARKED = 4096
+"""Past lives whose counts are kept apart; older ones are summed up."""
+
+
+class TrafficBook:
+    """Live reports plus what replicas that are gone had reported last."""
+
+    def __init__(self) -> None:
+        self._past: dict[str, _Sums] = {}
+        self._parked: OrderedDict[_Life, list[tuple[str, bool, str, ChannelReport]]] = OrderedDict()
+
+    def retire(self, member: Member) -> None:
+        """A lease ended: keep the replica's counts, apart at first, for the same life may come back with all of them."""
+        life = (member.replica, member.incarnation.uid, member.incarnation.start)
+        self._parked[life] = [
+            (part.channel, part.role in SENDING, _receiver(member), _settled(report))
+            for alias, part in member.granted.items()
+            if (report := member.report.channels.get(alias)) is not None
+        ]
+        while len(self._parked) > MAX_PARKED:
+            _, parts = self._parked.popitem(last=False)
+            for channel, sends, receiver, report in parts:
+                self._past.setdefault(channel, _Sums()).add(report, sends, receiver)
+
+    def returned(self, replica: str, incarnation: Incarnation) -> None:
+        """A life joined (again): what it reports from now on includes what was kept of it."""
+        self._parked.pop((replica, incarnation.uid, incarnation.start), None)
+
+    def forget(self, channels: Iterable[str]) -> None:
+        """Channels that are declared no more."""
+        for channel in channels:
+            self._past.pop(channel, None)
+
+    def base(self) -> dict[str, _Sums]:
+        """What replicas that are gone contributed, by channel; a copy that `count` adds to."""
+        sums = {channel: past.copy() for channel, past in self._past.items()}
+        for parts in self._parked.values():
+            for channel, sends, receiver, report in parts:
+                sums.setdefault(channel, _Sums()).add(report, sends, receiver)
+        return sums
+
+    @staticmethod
+    def count(channel: str, base: dict[str, _Sums], domain: Domain, members: Iterable[Member], *, ended: bool) -> ChannelCount:
+        """Totals of one channel over `members` (those that take part in it) and `base`."""
+        sums = base.get(channel) or _Sums()
+        senders: set[str] = set()
+        receivers: set[str] = set()
+        for member in members:
+            for part, report in member.parts_of(channel):
+                sends = part.role in SENDING
+                (senders if sends else receivers).add(member.replica)
+                sums.add(report, sends, _receiver(member))
+        return ChannelCount(
+            name=channel,
+            senders=len(senders),
+            receivers=len(receivers),
+            accepted=sums.accepted,
+            acked=sums.acked,
+            in_flight=sums.in_flight,
+            dead_lettered=sums.dead_lettered,
+            dropped=sums.dropped,
+            redelivered=sums.redelivered,
+            delivered=sums.delivered,
+            failed=sums.failed,
+            unaccounted=_unaccounted(channel, domain, sums),
+            ended=ended,
+        )
+
+
+def _settled(report: ChannelReport) -> ChannelReport:
+    """What a sender had in flight went with it, and nobody can tell how much of that arrived: it counts as handed over.
+
+    So the sums balance, and the loss of a best-effort channel is never shown too small.
+    """
+    if report.sent is None or not report.sent.in_flight:
+        return report
+    sent = structs.replace(report.sent, acked=report.sent.acked + report.sent.in_flight, in_flight=0)
+    return structs.replace(report, sent=sent)
+
+
+def _receiver(member: Member) -> str:
+    return f"{member.agent}/{slot_of(member.agent, member.replica)}"
+
+
+def _unaccounted(channel: str, domain: Domain, sums: _Sums) -> int:
+    declared = domain.channels.get(channel)
+    if declared is None or declared.delivery != "BestEffort":
+        return 0
+    owed = sums.accepted - sums.dropped
+    if declared.pattern == "PubSub":
+        return sum(max(0, owed - delivered) for delivered in sums.by_receiver.values())
+    return max(0, owed - sums.delivered)
