@@ -1,0 +1,326 @@
+"""The connecting side: one DEALER per binder, so that a monitor event names its peer.
+
+After a loss the socket is closed and a new one is opened: the old one's queue would be sent again after a reconnect, behind the back of
+the ledger.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+import zmq
+
+from ganglion.runtime.connections import DesiredPeer, difference
+from ganglion.runtime.errors import GanglionError
+from ganglion.runtime.links import NO_SLOT, Frame, Identity, Link, LinkUser
+from ganglion.runtime.reactor import NOBLOCK, NOBLOCK_MORE, Reactor, readable
+from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_ipc_socket, make_socket
+from ganglion.wire import frames
+
+log = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 3.5
+"""A binder sends PING every second; three that are missing and half a second of grace are a loss (only for peers that run no user code)."""
+ANSWER_SECONDS = 10.0
+"""A HELLO without an answer for so long is said again on a new socket."""
+RETRY_SECONDS = 0.05
+RETRY_MAX_SECONDS = 2.0
+
+
+class _Connection(Link):
+    __slots__ = ("_port", "desired", "monitor", "opened", "socket", "suspect")
+
+    def __init__(self, port: ConnectedPort, desired: DesiredPeer, socket: Socket, monitor: Socket, slotted: bool) -> None:
+        super().__init__()
+        self._port = port
+        self.desired = desired
+        self.socket = socket
+        self.monitor = monitor
+        self.slotted = slotted
+        self.suspect = False
+        self.opened = time.monotonic()
+
+    def send(self, frame: Frame) -> bool:
+        return self.send_slot(NO_SLOT, frame)
+
+    def send_slot(self, slot: bytes, frame: Frame) -> bool:
+        self._port.touched(self)
+        try:
+            if self.slotted:
+                self.socket.send(slot, NOBLOCK_MORE)
+            self.socket.send(frame, NOBLOCK)
+        except zmq.ZMQError:
+            # Closed, or a queue without end: the monitor or the next tick ends the link.
+            self.suspect = True
+            return False
+        return True
+
+
+class ConnectedPort:
+    """Connections to the binders of one channel (or to the sidecar's leg).
+
+    Args:
+        reactor: drains it.
+        context: of the data plane.
+        user: gets links and frames.
+        identity: who we are.
+        curve: our keys; None on an ipc leg and with `security: None`.
+        max_frame_bytes: longest frame taken from a peer.
+        slotted: frames carry a slot.
+        zero_copy: batches are given to `user` as they lie in libzmq's memory (a relay does not open them).
+        pumped: served inside blocking calls (sending roles).
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        context: Context,
+        user: LinkUser,
+        identity: Identity,
+        *,
+        curve: CurveKeys | None = None,
+        max_frame_bytes: int,
+        slotted: bool = False,
+        zero_copy: bool = False,
+        pumped: bool,
+    ) -> None:
+        self._reactor = reactor
+        self._context = context
+        self._user = user
+        self._identity = identity
+        self._curve = curve
+        self._max_frame_bytes = max_frame_bytes
+        self._slotted = slotted
+        self._zero_copy = zero_copy
+        self._peers: dict[str, DesiredPeer] = {}
+        self._connections: dict[str, _Connection] = {}
+        self._touched: set[_Connection] = set()
+        """Something was sent on them since they were last drained."""
+        self._found: list[_Connection] = []
+        self._retry: dict[str, tuple[float, float]] = {}
+        """replica → (monotonic time of the next attempt, delay after it)"""
+        self._last_tick = time.monotonic()
+        self._closed = False
+        self.refused = 0
+        """Frames that were no frames, and peers that refused us."""
+        reactor.add(self, pumped=pumped)
+
+    # -- Port
+
+    tcp_port = 0
+
+    def set_peers(self, peers: dict[str, DesiredPeer]) -> None:
+        """Connect to every peer that listens; disconnect from what is not listed or came back as another."""
+        if self._closed:
+            return
+        change = difference(self._peers, peers)
+        for gone in change.disconnect:
+            connection = self._connections.get(gone.replica)
+            if connection is not None:
+                # An agent that is replaced did not leave by itself, but what it could still say is on its way: read it first.
+                self._drain_connection(connection, 1 << 30)
+                # What it said may have been BYE, which has dropped it.
+                if not connection.socket.closed:
+                    self._drop(connection, crashed=False, say_bye=True)
+            # After reading: a BYE asks for another attempt, and the peer is not listed any more.
+            self._retry.pop(gone.replica, None)
+        self._peers = {replica: peer for replica, peer in peers.items() if peer.endpoint}
+        for fresh in change.connect:
+            self._open(fresh)
+
+    def close(self) -> None:
+        """Say BYE everywhere and close."""
+        if self._closed:
+            return
+        self._closed = True
+        self._reactor.remove(self)
+        for connection in self._connections.values():
+            _shut(connection, say_bye=True)
+        self._connections.clear()
+
+    # -- Source
+
+    @property
+    def sockets(self) -> list[Socket]:
+        """Data and monitor sockets."""
+        return [socket for c in self._connections.values() for socket in (c.socket, c.monitor)]
+
+    def ready(self) -> bool:
+        """Whether frames wait whose edge a send may have swallowed."""
+        # After this question the descriptors tell of everything new.
+        touched, self._touched = self._touched, set()
+        self._found.extend(connection for connection in touched if not connection.socket.closed and readable(connection.socket))
+        return bool(self._found)
+
+    def drain_one(self, socket: Socket, budget: int) -> bool:
+        """Drain the socket whose descriptor is ready."""
+        for connection in self._connections.values():
+            if connection.socket is socket:
+                return self._drain_connection(connection, budget)
+            if connection.monitor is socket:
+                self._on_monitor(connection)
+                return False
+        return False
+
+    def drain(self, budget: int) -> bool:
+        """Take at most `budget` frames per connection: of those that `ready` found, else of all."""
+        found, self._found = self._found, []
+        more = False
+        for connection in found or list(self._connections.values()):
+            if not connection.socket.closed:
+                more |= self._drain_connection(connection, budget)
+        return more
+
+    def tick(self, now: float) -> None:
+        """Look at monitors, silence and retries."""
+        self.drain(1 << 16)
+        # After a handler kept us busy, silence proves nothing: what peers said may just have been read.
+        awake = now - self._last_tick < 1.0
+        self._last_tick = now
+        for connection in list(self._connections.values()):
+            if connection.socket.closed:
+                continue
+            if not awake:
+                connection.heard = now
+            self._on_monitor(connection)
+            if connection.socket.closed:
+                continue
+            if connection.suspect:
+                self._lost(connection, "cannot be written to")
+            elif not connection.up:
+                if now - connection.opened > ANSWER_SECONDS:
+                    self._lost(connection, "does not answer")
+            elif connection.peer is not None and connection.peer.host == "sidecar" and now - connection.heard > SILENCE_SECONDS:
+                self._lost(connection, f"silent for {SILENCE_SECONDS} s")
+        for replica, (due, _) in list(self._retry.items()):
+            if due <= now and replica not in self._connections:
+                self._open(self._peers[replica])
+
+    def touched(self, connection: _Connection) -> None:
+        """A frame is being sent on this connection."""
+        self._touched.add(connection)
+
+    # -- inside
+
+    def _open(self, desired: DesiredPeer) -> None:
+        if desired.endpoint.startswith("ipc:"):
+            socket = make_ipc_socket(self._context, zmq.DEALER, max_message_bytes=self._max_frame_bytes, high_water_mark=0)
+            # A frozen process keeps its ipc connection; only its silence shows.
+            socket.set(zmq.HEARTBEAT_IVL, 1000)
+            socket.set(zmq.HEARTBEAT_TIMEOUT, 3000)
+        else:
+            socket = make_socket(
+                self._context,
+                zmq.DEALER,
+                curve=self._curve,
+                server_key=desired.key if self._curve is not None else None,
+                max_message_bytes=self._max_frame_bytes,
+                high_water_mark=0,
+            )
+        try:
+            monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            socket.connect(desired.endpoint)
+        except zmq.ZMQError as error:
+            socket.disable_monitor()
+            socket.close(0)
+            raise GanglionError(f"cannot connect to {desired.endpoint}: {error}") from error
+        connection = self._connections[desired.replica] = _Connection(self, desired, socket, monitor, self._slotted)
+        connection.send(frames.encode_control(frames.HELLO, self._identity.fields()))
+        self._reactor.changed(self)
+
+    def _drain_connection(self, connection: _Connection, budget: int) -> bool:
+        recv, slotted, slot = connection.socket.recv, self._slotted, NO_SLOT
+        connection.heard = time.monotonic()
+        try:
+            for _ in range(budget):
+                if slotted:
+                    slot = recv(NOBLOCK)
+                if self._zero_copy:
+                    part = recv(NOBLOCK, copy=False)
+                    if frames.is_data(part) and connection.up:
+                        self._on_batch(connection, part, slot)
+                    else:
+                        self._on_frame(connection, part.bytes, slot)
+                else:
+                    self._on_frame(connection, recv(NOBLOCK), slot)
+                if connection.socket.closed:
+                    return False
+        except zmq.Again:
+            self._touched.discard(connection)
+            return False
+        return True
+
+    def _on_frame(self, connection: _Connection, frame: bytes, slot: bytes) -> None:
+        try:
+            kind = frames.kind(frame)
+            if kind == frames.PING:
+                connection.send(frames.encode_control(frames.PONG))
+            elif kind == frames.WELCOME and not connection.up:
+                connection.peer = Identity.parse(frames.decode_control(frame)[1])
+                connection.up = True
+                self._retry.pop(connection.desired.replica, None)
+                self._user.link_up(connection)
+            elif kind == frames.REFUSE:
+                self.refused += 1
+                text = str(frames.decode_control(frame)[1].get("text", ""))[:200]
+                self._lost(connection, f"refused: {text}")
+            elif kind == frames.BYE and slot == NO_SLOT:
+                if connection.up:
+                    connection.up = False
+                    self._user.link_down(connection, crashed=False)
+                self._lost(connection, "said BYE")
+            elif connection.up and kind != frames.PONG:
+                self._user.link_frame(connection, kind, frame, slot)
+        except frames.FrameError as error:
+            self._bad_frame(connection, error)
+
+    def _on_batch(self, connection: _Connection, frame: zmq.Frame, slot: bytes) -> None:
+        try:
+            self._user.link_frame(connection, frames.DATA, frame, slot)
+        except frames.FrameError as error:
+            self._bad_frame(connection, error)
+
+    def _bad_frame(self, connection: _Connection, error: frames.FrameError) -> None:
+        self.refused += 1
+        log.warning("peer %s: %s", connection.desired.replica, error)
+        connection.send(frames.encode_control(frames.REFUSE, {"code": "BadFrame", "text": str(error)}))
+
+    def _on_monitor(self, connection: _Connection) -> None:
+        try:
+            connection.monitor.recv_multipart(NOBLOCK)
+        except zmq.Again:
+            return
+        # What was acknowledged before the loss still counts.
+        self._drain_connection(connection, 1 << 30)
+        if not connection.socket.closed:
+            self._lost(connection, "disconnected")
+
+    def _lost(self, connection: _Connection, why: str) -> None:
+        replica = connection.desired.replica
+        if connection.up:
+            log.info("link to %s lost: %s", replica, why)
+        self._drop(connection, crashed=True, say_bye=False)
+        _, delay = self._retry.get(replica, (0.0, RETRY_SECONDS))
+        # Jitter: a binder that restarts is not greeted by all its peers at once.
+        due = time.monotonic() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        self._retry[replica] = (due, min(delay * 2, RETRY_MAX_SECONDS))
+
+    def _drop(self, connection: _Connection, *, crashed: bool, say_bye: bool) -> None:
+        if self._connections.get(connection.desired.replica) is connection:
+            del self._connections[connection.desired.replica]
+        self._reactor.changed(self)
+        _shut(connection, say_bye=say_bye)
+        if connection.up:
+            connection.up = False
+            self._user.link_down(connection, crashed=crashed)
+
+
+def _shut(connection: _Connection, *, say_bye: bool) -> None:
+    if say_bye and connection.up:
+        connection.send(frames.encode_control(frames.BYE))
+    connection.socket.disable_monitor()
+    connection.monitor.close(0)
+    # Time for BYE only: everything else is in the ledger. The context's end waits for it at most so long.
+    connection.socket.close(linger=200 if say_bye else 0)

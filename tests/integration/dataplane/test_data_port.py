@@ -1,0 +1,171 @@
+"""What strangers, liars and garbage get on a data port: nothing, and the channel goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import zmq
+
+from ganglion.runtime.endpoint_outlet import EndpointOutlet
+from ganglion.runtime.sockets import CurveKeys, Socket, make_socket
+from ganglion.wire import frames
+from tests.support.aio import eventually
+from tests.support.dataplane import Bench, Member, bench, identity
+from tests.support.node import ZapThread
+from tests.support.wirings import channel
+
+GARBAGE = (
+    b"",
+    b"\0",
+    b"D",
+    b"D\1",
+    b"H\1\0\0\xff",
+    b"A\1\0\0\xff\xff\xff\xff",
+    b"\xff" * 5000,
+    b"D\1\0\0" + b"\xff" * 28,
+    b"W\1\0\0\x81\xa8messages\xff",
+)
+
+
+@contextmanager
+def _pair(*, curve: bool = True) -> Iterator[tuple[Bench, Member, Member, EndpointOutlet]]:
+    """A sink that binds and a source that connects, wired."""
+    with bench(curve=curve) as world:
+        zap = ZapThread(world.context)
+        sink = world.member("dst-0", channel("in", "work", "Pull", bind=True))
+        source = world.member("src-0", channel("out", "work", "Push", bind=False))
+        zap.policy.replace(world.allowed())
+        world.inlet(sink, "in")
+        outlet = source.plane.outlet("out")
+        world.wire()
+        try:
+            yield world, sink, source, outlet
+        finally:
+            world.close()
+            zap.stop()
+
+
+def _dial(world: Bench, sink: Member, keys: CurveKeys | None, *, server: str | None = None) -> Socket:
+    assert sink.curve is not None
+    socket = make_socket(world.context, zmq.DEALER, curve=keys, server_key=(server or sink.curve.public) if keys else None)
+    socket.connect(sink.as_peer("in").endpoint)
+    return socket
+
+
+async def _goes_on(sink: Member, outlet: EndpointOutlet, text: str) -> None:
+    outlet.send(text.encode())
+    await eventually(lambda: outlet.at_rest)
+    assert sink.got[-1] == text
+
+
+def test_strangers_get_nothing_and_are_not_heard() -> None:
+    async def main() -> None:
+        with _pair() as (world, sink, _source, outlet):
+            await _goes_on(sink, outlet, "first")
+            unknown, server = CurveKeys.generate(), CurveKeys.generate().public
+            strangers = [_dial(world, sink, None), _dial(world, sink, unknown), _dial(world, sink, unknown, server=server)]
+            for stranger in strangers:
+                stranger.send(frames.encode_control(frames.HELLO, identity("src-0").fields()))
+                stranger.send(frames.encode_data(1, 0, [b"forged"]))
+            for number in range(200):
+                await _goes_on(sink, outlet, str(number))
+            assert not any(stranger.poll(50) for stranger in strangers)
+            assert "forged" not in sink.got
+            for stranger in strangers:
+                stranger.close()
+
+    asyncio.run(main())
+
+
+def test_a_registered_key_cannot_pass_for_another_replica() -> None:
+    async def main() -> None:
+        with _pair() as (world, sink, source, outlet):
+            await _goes_on(sink, outlet, "first")
+            liar = _dial(world, sink, source.curve)
+            liar.send(frames.encode_control(frames.HELLO, identity("src-1").fields()))
+            refusal = frames.decode_control(await eventually(lambda: liar.recv() if liar.poll(0) else b""))
+            assert refusal == (frames.REFUSE, {"code": "NotAuthorised", "text": "src-1 is not registered for the channel"})
+            liar.send(frames.encode_data(1, 0, [b"forged"]))
+            code = frames.decode_control(await eventually(lambda: liar.recv() if liar.poll(0) else b""))[1]["code"]
+            assert code == "UnknownLink"
+            await _goes_on(sink, outlet, "last")
+            assert "forged" not in sink.got
+            liar.close()
+
+    asyncio.run(main())
+
+
+def test_garbage_from_an_admitted_peer_is_refused_and_the_channel_goes_on() -> None:
+    async def main() -> None:
+        with _pair() as (world, sink, source, outlet):
+            await _goes_on(sink, outlet, "first")
+            outlet.close(0)
+            dealer = _dial(world, sink, source.curve)
+            for frame in GARBAGE:
+                dealer.send(frame)
+            dealer.send(frames.encode_control(frames.HELLO, identity("src-0", start=2).fields()))
+            for frame in GARBAGE:
+                dealer.send(frame)
+            dealer.send_multipart([b"too", b"many", b"parts"])
+            unknown = bytearray(frames.encode_data(1, 0, [b"from the future"]))
+            unknown[1] = 7
+            dealer.send(bytes(unknown))
+            dealer.send(frames.encode_data(1, 0, [b"good"]))
+            await eventually(lambda: "good" in sink.got)
+            answers = []
+            while dealer.poll(200):
+                answers.append(dealer.recv())
+            codes = [frames.decode_control(a)[1].get("code") for a in answers if a[0] == frames.REFUSE]
+            assert "BadFrame" in codes
+            assert "UnknownVersion" in codes
+            assert sink.got == ["first", "good"]
+            dealer.close()
+
+    asyncio.run(main())
+
+
+def test_an_older_life_of_a_replica_is_fenced() -> None:
+    async def main() -> None:
+        with _pair() as (world, sink, source, outlet):
+            await _goes_on(sink, outlet, "first")
+            old = _dial(world, sink, source.curve)
+            old.send(frames.encode_control(frames.HELLO, identity("src-0", start=0).fields()))
+            refusal = frames.decode_control(await eventually(lambda: old.recv() if old.poll(0) else b""))
+            assert refusal[1]["code"] == "Fenced"
+            await _goes_on(sink, outlet, "last")
+            old.close()
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_leaves_the_directory_is_cut_off() -> None:
+    async def main() -> None:
+        with _pair() as (world, sink, _source, outlet):
+            await _goes_on(sink, outlet, "first")
+            sink.plane.apply({"in": {}})
+            await eventually(lambda: outlet.wired == 0)
+            outlet.send(b"later")
+            world.wire()
+            await eventually(lambda: outlet.at_rest)
+            assert sink.got == ["first", "later"]
+
+    asyncio.run(main())
+
+
+def test_a_binder_that_comes_back_with_a_new_key_is_found_again() -> None:
+    async def main() -> None:
+        with _pair() as (world, sink, _source, outlet):
+            await _goes_on(sink, outlet, "first")
+            world.close("dst-0")
+            outlet.send(b"meanwhile")
+            again = world.member("dst-0", channel("in", "work", "Pull", bind=True), start=2)
+            world.inlet(again, "in")
+            assert again.curve != sink.curve
+            world.wire()
+            await eventually(lambda: outlet.at_rest)
+            assert again.got == ["meanwhile"]
+            assert outlet.ledger().acked == 2
+
+    asyncio.run(main())

@@ -1,0 +1,63 @@
+"""The leg between an agent and its sidecar breaks while both live (a process that was frozen for some seconds)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+from typing import Any
+
+from ganglion.runtime.connected_port import ConnectedPort
+from ganglion.runtime.endpoint_plane import BehindSidecar, InProcess
+from ganglion.runtime.relay import SendRelay
+from tests.support.aio import eventually
+from tests.support.dataplane import bench, identity
+from tests.support.wirings import channel
+
+
+def test_what_is_acknowledged_while_the_leg_is_broken_is_not_forgotten(tmp_path: Path) -> None:
+    async def story() -> None:
+        with bench() as world:
+            loop = asyncio.get_running_loop()
+            running: dict[str, asyncio.Future[None]] = {}
+
+            def handler(body: str) -> asyncio.Future[None]:
+                running[body] = loop.create_future()
+                return running[body]
+
+            sink = world.member("dst-0", channel("in", "work", "Pull", bind=True))
+            world.inlet(sink, "in", handler)
+            out = channel("out", "work", "Push", bind=False)
+            location = InProcess(identity("src-0", host="sidecar"), None, "tcp://127.0.0.1")
+            relay = SendRelay(world.reactor, world.context, out, location, tmp_path)
+            relay.port.set_peers({"dst-0": sink.as_peer("in")})
+            source = world.member("src-0", out, location=BehindSidecar(tmp_path, "src-0"))
+            sink.plane.apply({"in": {"src-0": source.as_peer("out")}})
+            outlet = source.plane.outlet("out")
+            try:
+                await eventually(lambda: outlet.wired == 1)
+                for body in (b"a", b"b"):
+                    # One batch: a lone `send` would leave at once.
+                    outlet.inject(body)
+                await eventually(lambda: len(running) == 2)
+                _break(outlet.port, retry=math.inf)
+                await eventually(lambda: not relay.attached)
+                running["a"].set_result(None)
+                await eventually(lambda: relay.ledger().acked == 1)
+                _break(outlet.port, retry=0.0)
+                await eventually(lambda: relay.attached and outlet.ledger().redelivered > 0, timeout=5.0)
+                running["b"].set_result(None)
+                await eventually(lambda: outlet.at_rest, timeout=5.0)
+                assert outlet.ledger().acked == 2
+            finally:
+                relay.close()
+
+    asyncio.run(story())
+
+
+def _break(port: Any, retry: float) -> None:
+    """Cut the leg; it is made again at monotonic time `retry`."""
+    assert isinstance(port, ConnectedPort)
+    for connection in list(port._connections.values()):
+        port._lost(connection, "cut by a test")
+    port._retry["sidecar"] = (retry, 0.05)

@@ -1,0 +1,77 @@
+"""What an outlet writes into its batches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from ganglion.runtime.endpoint_outlet import EndpointOutlet
+from ganglion.runtime.links import Frame, Link
+from ganglion.runtime.reactor import Reactor
+from ganglion.wire import frames
+from tests.support.wirings import channel
+
+
+class _Receiver(Link):
+    """A link that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[bytes] = []
+
+    def send(self, frame: Frame) -> bool:
+        self.frames.append(frame if isinstance(frame, bytes) else frame.bytes)
+        return True
+
+
+@pytest.mark.parametrize("timeout", [3.0, 300.0])
+def test_a_request_says_how_long_its_sender_waits(timeout: float) -> None:
+    async def story() -> None:
+        reactor = Reactor(asyncio.get_running_loop())
+        outlet = EndpointOutlet(reactor, channel("ask", "work", "Req", bind=False))
+        receiver = _Receiver()
+        try:
+            outlet.link_up(receiver)
+            outlet.link_frame(receiver, frames.WELCOME, frames.encode_control(frames.WELCOME, {"messages": 8, "bytes": 1 << 20}), b"")
+            before = time.time()
+            # It leaves at once: nothing was sent before it.
+            outlet.request(b"?", timeout=timeout, on_reply=lambda _reply: None)
+            after = time.time()
+        finally:
+            outlet.close(0.0)
+            reactor.close()
+        (frame,) = receiver.frames
+        deadline = frames.decode_data(frame).ext["deadline"] / 1000
+        assert before + timeout - 0.001 <= deadline <= after + timeout
+
+    asyncio.run(story())
+
+
+def test_a_reply_cannot_come_before_its_request_is_known() -> None:
+    """The first of a burst leaves at once; input that waits then must not be read before the callback is noted."""
+
+    async def story() -> None:
+        reactor = Reactor(asyncio.get_running_loop())
+        outlet = EndpointOutlet(reactor, channel("ask", "work", "Req", bind=False))
+        receiver = _Receiver()
+        replies: list[bytes] = []
+
+        def answer_at_once() -> None:
+            sent = frames.decode_data(receiver.frames[-1])
+            outlet.link_frame(receiver, frames.REPLY, frames.encode_reply(sent.head.stream, sent.head.first, b"!"), b"")
+
+        try:
+            outlet.link_up(receiver)
+            outlet.link_frame(receiver, frames.WELCOME, frames.encode_control(frames.WELCOME, {"messages": 8, "bytes": 1 << 20}), b"")
+            reactor.serve = answer_at_once  # type: ignore[method-assign]
+            outlet.request(b"?", timeout=5.0, on_reply=lambda reply: replies.append(bytes(reply.body or b"")))
+            if not outlet.at_rest:
+                answer_at_once()
+        finally:
+            outlet.close(0.0)
+            reactor.close()
+        assert replies == [b"!"]
+
+    asyncio.run(story())

@@ -1,0 +1,88 @@
+"""Log lines carry who, what and which message."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from ganglion.runtime.logs import Context, configure
+
+
+@pytest.fixture(autouse=True)
+def _root() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, quiet = root.handlers[:], root.level, logging.getLogger("asyncio").level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("asyncio").setLevel(quiet)
+
+
+def _setup(form: str, level: str = "INFO", context: Context = dict) -> io.StringIO:
+    stream = io.StringIO()
+    environment = {"GANGLION_LOG_FORMAT": form, "GANGLION_LOG_LEVEL": level}
+    configure(environment, agent="worker", replica="worker-0", context=context, stream=stream)
+    return stream
+
+
+def test_json_lines() -> None:
+    stream = _setup("json")
+    try:
+        int("bad")
+    except ValueError:
+        logging.getLogger("worker").exception("failed\non %s", "x", extra={"message_id": "00ab-7", "alias": "tasks"})
+    entry = json.loads(stream.getvalue())
+    assert entry["exception"].endswith("literal for int() with base 10: 'bad'")
+    assert entry["time"].endswith("Z")
+    wanted = {
+        "level": "ERROR",
+        "agent": "worker",
+        "replica": "worker-0",
+        "message": "failed\non x",
+        "message_id": "00ab-7",
+        "alias": "tasks",
+    }
+    assert {key: entry[key] for key in wanted} == wanted
+
+
+def test_text_names_the_replica_and_the_message() -> None:
+    stream = _setup("text")
+    logging.getLogger("worker").info("hello")
+    logging.getLogger("my.module").warning("there", extra={"message_id": "00ab-7"})
+    first, second = stream.getvalue().splitlines()
+    assert first.endswith("INFO    worker-0 hello")
+    assert second.endswith("WARNING worker-0 message_id=00ab-7 my.module: there")
+
+
+def test_the_context_is_asked_for_every_line() -> None:
+    def context() -> Mapping[str, str]:
+        return {"message_id": "1-2", "alias": "tasks"}
+
+    stream = _setup("json", context=context)
+    logging.getLogger("worker").info("x")
+    assert json.loads(stream.getvalue())["message_id"] == "1-2"
+
+
+def test_lone_surrogates_do_not_cost_the_line() -> None:
+    stream = _setup("json")
+    logging.getLogger("worker").info("file %s", "\udc80")
+    assert json.loads(stream.getvalue())["message"] == "file \\udc80"
+
+
+def test_levels() -> None:
+    stream = _setup("text", "warning")
+    logging.getLogger("worker").info("quiet")
+    logging.getLogger("worker").warning("loud")
+    assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "level", "text"), [("xml", "INFO", "GANGLION_LOG_FORMAT: found 'xml'"), ("text", "LOUD", "GANGLION_LOG_LEVEL: found 'LOUD'")]
+)
+def test_unknown_settings_are_named(form: str, level: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        _setup(form, level)

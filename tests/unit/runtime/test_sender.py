@@ -1,0 +1,409 @@
+"""The sender's state machine: nothing lost, nothing counted twice, whatever links and receivers do."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from ganglion.runtime.plane import MessageId
+from ganglion.runtime.sender import ATTEMPTS, Batch, Sender
+from ganglion.wire import frames
+from ganglion.wire.frames import DEAD, DONE, HANDLED, REJECTED, RELEASED, STARTED
+
+STREAM = 77
+
+
+class Peer:
+    """A link's far end: keeps what arrived and not yet answered."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def live(self, frame: bytes) -> list[int]:
+        head = frames.data_head(frame)
+        return [head.first + i for i in range(head.n) if not head.skip >> i & 1]
+
+
+class Harness:
+    def __init__(self) -> None:
+        self.settled: list[Batch] = []
+        self.acked: Counter[int] = Counter()
+        self.dead: list[tuple[MessageId, bytes, str]] = []
+        self.failed: list[int] = []
+        self.sender = Sender(
+            on_settled=self.settled.append,
+            on_acked=lambda _stream, first, count, _code: self.acked.update(range(first, first + count)),
+            on_dead=lambda id_, body, why: self.dead.append((id_, body, why)),
+            on_failed=lambda _stream, seq: self.failed.append(seq),
+        )
+        self.peers: dict[str, Peer] = {}
+        self.next = 0
+
+    def link(self, name: str, messages: int = 256, size: int = 1 << 20) -> Peer:
+        peer = self.peers[name] = Peer()
+        self.sender.add_link(name, peer.frames.append)
+        self.sender.grant(name, messages, size)
+        return peer
+
+    def offer(self, n: int, *, flags: int = 0, size: int = 2) -> int:
+        first = self.next
+        self.sender.offer(frames.encode_data(STREAM, first, [i.to_bytes(size, "little") for i in range(first, first + n)], flags=flags))
+        self.next += n
+        return first
+
+    def done(self, name: str, first: int, count: int = 1, code: int = DONE) -> None:
+        self.sender.ack(name, [(STREAM, first, count, code)])
+
+
+def balanced(sender: Sender) -> bool:
+    return sender.accepted == sender.acked + sender.in_flight + sender.dead_lettered + sender.dropped
+
+
+def test_batches_wait_for_credit_and_are_never_split() -> None:
+    h = Harness()
+    peer = h.link("a", messages=8)
+    for _ in range(3):
+        h.offer(4)
+    h.sender.pump()
+    assert [frames.data_head(f).first for f in peer.frames] == [0, 4]
+    h.done("a", 0, 3)
+    h.sender.pump()
+    assert len(peer.frames) == 2
+    h.done("a", 3)
+    h.sender.pump()
+    assert frames.data_head(peer.frames[2])[1:4] == (4, STREAM, 8)
+
+
+def test_an_idle_link_takes_a_batch_larger_than_its_window() -> None:
+    h = Harness()
+    peer = h.link("a", messages=1, size=10)
+    h.offer(64)
+    h.offer(1)
+    h.sender.pump()
+    assert len(peer.frames) == 1
+    h.done("a", 0, 64)
+    h.sender.pump()
+    assert len(peer.frames) == 2
+
+
+def test_byte_credit_bounds_what_is_out() -> None:
+    h = Harness()
+    peer = h.link("a", size=2500)
+    for _ in range(3):
+        h.offer(1, size=1000)
+    h.sender.pump()
+    assert len(peer.frames) == 2
+    h.done("a", 0)
+    h.sender.pump()
+    assert len(peer.frames) == 3
+
+
+def test_the_link_with_most_credit_is_chosen() -> None:
+    h = Harness()
+    a, b = h.link("a", messages=16), h.link("b", messages=32)
+    for _ in range(3):
+        h.offer(16)
+    h.sender.pump()
+    assert (len(a.frames), len(b.frames)) == (1, 2)
+
+
+def test_a_lost_links_messages_go_to_another_without_those_that_were_acknowledged() -> None:
+    h = Harness()
+    h.link("a")
+    h.offer(4)
+    h.sender.pump()
+    b = h.link("b")
+    h.done("a", 1, 2)
+    h.sender.lost("a", charge=True)
+    h.sender.pump()
+    head = frames.data_head(b.frames[0])
+    assert head == (frames.FLAG_REDELIVERY, 4, STREAM, 0, 0b0110)
+    assert b.live(b.frames[0]) == [0, 3]
+    assert h.sender.redelivered == 2
+    h.done("b", 0, 4)
+    assert h.sender.at_rest
+    assert h.acked == Counter(range(4))
+    assert len(h.settled) == 1
+
+
+def test_acknowledgements_of_a_link_that_does_not_hold_the_message_change_nothing() -> None:
+    h = Harness()
+    h.link("a")
+    h.link("b", messages=0)
+    h.offer(2)
+    h.sender.pump()
+    h.done("b", 0, 2)
+    h.done("nobody", 0, 2)
+    assert h.sender.in_flight == 2
+    h.done("a", 0, 2)
+    h.done("a", 0, 2)
+    assert h.sender.acked == 2
+
+
+def test_one_range_covers_many_batches() -> None:
+    h = Harness()
+    h.link("a")
+    for n in (3, 1, 5):
+        h.offer(n)
+    h.sender.pump()
+    h.done("a", 1, 7)
+    assert h.sender.acked == 7
+    assert sorted(h.acked) == list(range(1, 8))
+    h.done("a", 0, 2**32 - 1)
+    assert h.sender.at_rest
+    assert set(h.acked.values()) == {1}
+
+
+def test_a_rejected_message_is_tried_three_times_and_then_given_up() -> None:
+    h = Harness()
+    a = h.link("a")
+    h.offer(3)
+    for attempt in range(ATTEMPTS):
+        h.sender.pump()
+        assert a.live(a.frames[-1]) == ([0, 1, 2] if attempt == 0 else [1])
+        h.done("a", 1, code=REJECTED)
+        if attempt == 0:
+            h.done("a", 0)
+            h.done("a", 2)
+    assert h.dead == [(MessageId(STREAM, 1), b"\1\0", "its handler raised, 3 attempts")]
+    assert h.sender.at_rest
+    assert sorted(h.acked) == [0, 1, 2]
+
+
+def test_a_released_message_is_never_charged() -> None:
+    h = Harness()
+    a = h.link("a")
+    h.offer(1)
+    for _ in range(10):
+        h.sender.pump()
+        h.done("a", 0, code=RELEASED)
+    h.sender.pump()
+    assert len(a.frames) == 11
+    assert not h.dead
+
+
+def test_a_draining_link_gets_nothing_new() -> None:
+    h = Harness()
+    a = h.link("a")
+    h.offer(1)
+    h.sender.pump()
+    h.sender.drain("a")
+    h.done("a", 0, code=RELEASED)
+    h.sender.pump()
+    assert len(a.frames) == 1
+    b = h.link("b")
+    h.sender.pump()
+    assert len(b.frames) == 1
+
+
+def test_the_message_that_was_begun_is_charged() -> None:
+    h = Harness()
+    h.offer(3)
+    h.offer(2)
+    for life in range(ATTEMPTS + 1):
+        name = f"life-{life}"
+        h.link(name)
+        h.sender.pump()
+        if life:
+            h.done(name, 0, 2, code=STARTED)
+            h.done(name, 0, code=HANDLED)
+        h.sender.lost(name, charge=True)
+    # The first loss charged the oldest, which was not at fault; later ones are proven.
+    assert [id_.seq for id_, _, _ in h.dead] == [1]
+    assert h.sender.in_flight == 4
+
+
+def test_without_proof_a_message_is_charged_at_most_once() -> None:
+    h = Harness()
+    h.offer(3)
+    for life in range(10):
+        h.link(str(life))
+        h.sender.pump()
+        h.sender.lost(str(life), charge=True)
+    assert not h.dead
+    assert h.sender.in_flight == 3
+
+
+def test_losing_a_sidecar_charges_nobody() -> None:
+    h = Harness()
+    h.offer(3)
+    for life in range(10):
+        h.link(str(life))
+        h.sender.pump()
+        h.sender.lost(str(life), charge=False)
+    assert not h.dead
+    assert h.sender.in_flight == 3
+
+
+def test_a_revoked_link_waits_for_its_next_grant() -> None:
+    h = Harness()
+    a = h.link("a")
+    h.offer(1)
+    h.sender.pump()
+    h.sender.revoke("a", charge=False)
+    h.sender.pump()
+    assert len(a.frames) == 1
+    h.sender.grant("a", 4, 1000)
+    h.sender.pump()
+    assert len(a.frames) == 2
+
+
+def test_a_replayed_batch_is_taken_once() -> None:
+    h = Harness()
+    frame = frames.encode_data(STREAM, 5, [b"x"])
+    assert h.sender.offer(frame)
+    assert not h.sender.offer(frame)
+    assert h.sender.accepted == 1
+
+
+def test_requests_of_a_lost_replier_fail_at_once() -> None:
+    h = Harness()
+    h.link("a")
+    h.offer(2, flags=frames.FLAG_REQUEST)
+    h.sender.pump()
+    assert h.sender.reply("a", STREAM, 0)
+    h.sender.lost("a", charge=True)
+    assert h.failed == [1]
+    assert h.sender.at_rest
+    assert h.sender.dropped == 1
+    assert balanced(h.sender)
+
+
+def test_a_timed_out_request_spends_credit_until_its_reply() -> None:
+    h = Harness()
+    a = h.link("a", messages=1)
+    h.offer(1, flags=frames.FLAG_REQUEST)
+    h.offer(1, flags=frames.FLAG_REQUEST)
+    h.sender.pump()
+    assert h.sender.cancel(STREAM, 0)
+    assert not h.sender.cancel(STREAM, 0)
+    h.sender.pump()
+    assert len(a.frames) == 1
+    assert not h.sender.reply("a", STREAM, 0)
+    h.sender.pump()
+    assert len(a.frames) == 2
+    assert h.sender.cancel(STREAM, 1)
+    h.sender.lost("a", charge=False)
+    assert not h.failed
+    assert h.sender.at_rest
+    assert balanced(h.sender)
+
+
+def test_old_entries_of_a_stream_do_not_pile_up_behind_one_that_stays() -> None:
+    h = Harness()
+    h.link("a", messages=1000)
+    h.offer(1)
+    h.sender.pump()
+    for _ in range(5000):
+        h.done("a", h.offer(1))
+        h.sender.pump()
+        h.done("a", h.next - 1)
+    assert len(h.sender._streams[STREAM].firsts) < 2000
+    h.done("a", 0)
+    assert h.sender.at_rest
+
+
+class Delivery(RuleBasedStateMachine):
+    """Random lives of links and receivers. A message may be handled twice, never lost and never settled twice."""
+
+    links = Bundle("links")
+
+    @initialize()
+    def begin(self) -> None:
+        self.h = Harness()
+        self.names = 0
+
+    @rule(target=links, messages=st.integers(0, 300))
+    def up(self, messages: int) -> str:
+        self.names += 1
+        name = str(self.names)
+        self.h.link(name, messages=messages, size=messages * 10)
+        return name
+
+    @rule(n=st.integers(1, 64), count=st.integers(1, 5))
+    def offer(self, n: int, count: int) -> None:
+        for _ in range(count):
+            self.h.offer(n)
+
+    @rule()
+    def pump(self) -> None:
+        self.h.sender.pump()
+
+    @rule(
+        link=links,
+        first=st.integers(0, 400),
+        count=st.integers(0, 200),
+        code=st.sampled_from((DONE, REJECTED, RELEASED, HANDLED, STARTED, DEAD, 9)),
+    )
+    def ack(self, link: str, first: int, count: int, code: int) -> None:
+        self.h.done(link, first, count, code)
+
+    @rule(link=links, messages=st.integers(0, 300))
+    def grant(self, link: str, messages: int) -> None:
+        self.h.sender.grant(link, messages, messages * 10)
+
+    @rule(link=links, charge=st.booleans())
+    def revoke(self, link: str, charge: bool) -> None:
+        self.h.sender.revoke(link, charge=charge)
+
+    @rule(link=links)
+    def drain(self, link: str) -> None:
+        self.h.sender.drain(link)
+
+    @rule(link=consumes(links), charge=st.booleans())
+    def lost(self, link: str, charge: bool) -> None:
+        self.h.sender.lost(link, charge=charge)
+
+    @invariant()
+    def ledger_balances(self) -> None:
+        sender = self.h.sender
+        assert balanced(sender)
+        unsettled = [id_.seq for id_ in sender.unsettled()]
+        assert len(unsettled) == sender.in_flight
+        assert set(self.h.acked).isdisjoint(unsettled)
+        assert sorted([*self.h.acked, *unsettled]) == list(range(self.h.next))
+        assert set(self.h.acked.values()) <= {1}
+        for link in sender._links.values():
+            assert link.used == sum(b.n - (b.done | b.returned).bit_count() for b in link.held.values()) >= 0
+            assert link.used_bytes == sum(len(b.frame) for b in link.held.values())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "h"):
+            return
+        h = self.h
+        peer = h.link("last")
+        for name in [key for key in h.peers if key != "last"]:
+            h.sender.lost(name, charge=False)
+        for _ in range(1000):
+            h.sender.pump()
+            if not peer.frames:
+                break
+            for frame in peer.frames:
+                head = frames.data_head(frame)
+                h.done("last", head.first, head.n)
+            peer.frames.clear()
+        assert h.sender.at_rest
+        assert not h.sender._streams
+        assert not h.sender.pending
+        self.ledger_balances()
+
+
+TestDelivery = Delivery.TestCase
+TestDelivery.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), max_size=20
+    )
+)
+def test_hostile_ranges_leave_the_ledger_balanced(ranges: list[tuple[int, int, int, int]]) -> None:
+    h = Harness()
+    h.link("a")
+    h.offer(64)
+    h.sender.pump()
+    h.sender.ack("a", ranges)
+    assert balanced(h.sender)
