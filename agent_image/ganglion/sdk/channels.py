@@ -1,0 +1,260 @@
+"""The agent's aliases: what `send` and `recv` reach.
+
+`senders` is the hot path of a send: one function per alias, bound once, that encodes and offers. Everything an alias cannot do is decided
+when the table is made, not for each message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ganglion.codecs import Codec, get_codec
+from ganglion.runtime.errors import ConfigurationError
+from ganglion.runtime.plane import Inlet, InletSpec, MessageId, Outlet, Plane, Reply, Verdict
+from ganglion.sdk.errors import AliasError, HandlerError
+from ganglion.sdk.handlers import Handlers, resolve, topic_bytes
+from ganglion.sdk.mailbox import Mailbox
+from ganglion.wiring import ChannelWiring, WiringDocument
+
+Sender = Callable[[Any, str | bytes, float | None], MessageId | None]
+OnError = Callable[[str, MessageId, BaseException], Verdict]
+
+
+class Channels:
+    """Outlets, inlets and mailboxes of one agent.
+
+    Args:
+        wiring: the document.
+        plane: where outlets and inlets are made.
+        loop: the main loop.
+        on_error: (alias, message id, exception) → verdict; must not raise.
+        wake: called when a mailbox got something.
+    Raises:
+        ConfigurationError: a codec is unknown or forbidden.
+    """
+
+    def __init__(
+        self, wiring: WiringDocument, plane: Plane, loop: asyncio.AbstractEventLoop, *, on_error: OnError, wake: Callable[[], None]
+    ) -> None:
+        self._plane = plane
+        self._loop = loop
+        self._on_error = on_error
+        self._wake = wake
+        self.wirings: Mapping[str, ChannelWiring] = {c.alias: c for c in wiring.channels if c.speaks == "Sdk"}
+        self.outlets: dict[str, Outlet] = {}
+        self.inlets: dict[str, Inlet] = {}
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.senders: dict[str, Sender] = {}
+        self._codecs: dict[str, Codec] = {}
+        self._handlers: dict[str, Handlers] = {}
+        self._topics: dict[str, list[bytes]] = {}
+        """Subscriptions that were changed before the inlet was opened."""
+        trusted = wiring.name_server.remote_code == "Trusted"
+        for alias, channel in self.wirings.items():
+            try:
+                self._codecs[alias] = get_codec(channel.codec, allow_code=trusted)
+            except (ValueError, PermissionError) as error:
+                raise ConfigurationError(f"channels[{alias}]: {error}") from error
+        for alias, channel in self.wirings.items():
+            if channel.sends:
+                self.outlets[alias] = plane.outlet(alias)
+            self.senders[alias] = self._sender(alias, channel)
+
+    # -- sending
+
+    def _sender(self, alias: str, channel: ChannelWiring) -> Sender:
+        encode = self._codecs[alias].encode
+        if channel.role == "Push":
+            offer = self.outlets[alias].send
+            return lambda value, _topic, timeout: offer(encode(value), timeout=timeout)
+        if channel.role == "Pub":
+            publish = self.outlets[alias].send
+            return lambda value, topic, timeout: publish(encode(value), topic=topic_bytes(topic), timeout=timeout)
+        if channel.role == "Rep":
+            return lambda value, _topic, _timeout: self._reply(alias, value)
+        advice = "use send_recv or `await request`" if channel.role == "Req" else "this role receives"
+        message = f"channel {alias!r}: role {channel.role} cannot send by itself; {advice}"
+
+        def refuse(_value: Any, _topic: str | bytes, _timeout: float | None) -> MessageId | None:
+            raise AliasError(message)
+
+        return refuse
+
+    def _reply(self, alias: str, value: Any) -> None:
+        mailbox = self.mailboxes.get(alias)
+        if mailbox is None or not mailbox.finish(value):
+            raise AliasError(f"channel {alias!r}: no request is waiting for a reply; recv() one first (a handler replies by returning)")
+
+    def request(self, alias: str, value: Any, timeout: float) -> asyncio.Future[Any]:
+        """Send a request; the future has the decoded reply or the error, within `timeout` seconds.
+
+        Raises:
+            AliasError: the alias is not a Req role.
+            EncodeError, MessageTooLarge, SendTimeout, ChannelClosed: nothing was sent.
+        """
+        channel = self.wiring(alias)
+        if channel.role != "Req":
+            raise AliasError(f"channel {alias!r}: role {channel.role} makes no requests; only Req does")
+        codec = self._codecs[alias]
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def on_reply(reply: Reply) -> None:
+            if future.done():
+                return
+            if reply.error is not None:
+                future.set_exception(reply.error)
+                return
+            try:
+                future.set_result(codec.decode(b"" if reply.body is None else reply.body))
+            except Exception as error:  # noqa: BLE001 - whatever a codec does, the requester must hear of it
+                future.set_exception(error)
+
+        self.outlets[alias].request(codec.encode(value), timeout=timeout, on_reply=on_reply)
+        return future
+
+    def wiring(self, alias: str) -> ChannelWiring:
+        """Wiring of an alias.
+
+        Raises:
+            AliasError: there is none.
+        """
+        channel = self.wirings.get(alias)
+        if channel is None:
+            raise AliasError(f"channel {alias!r}: this agent has no such alias; it has: {', '.join(self.wirings) or 'none'}")
+        return channel
+
+    # -- receiving
+
+    def handle(self, alias: str, handlers: Handlers) -> None:
+        """Give an alias its handler, before its inlet is opened.
+
+        Raises:
+            AliasError: the role does not receive, or its inlet is open.
+        """
+        channel = self.wiring(alias)
+        if channel.sends:
+            raise AliasError(f"channel {alias!r}: role {channel.role} receives nothing, so it takes no handler")
+        if alias in self.inlets:
+            raise AliasError(f"channel {alias!r}: receives already; set its handler in on_init or before_loop, or before the first recv()")
+        self._handlers[alias] = handlers
+
+    def has_handler(self, alias: str) -> bool:
+        """Whether the manifest or `handle` gave this alias a handler."""
+        channel = self.wirings[alias]
+        return bool(alias in self._handlers or channel.handler or channel.topic_handlers)
+
+    def open_inlet(self, agent: object, module: Mapping[str, Any], alias: str) -> Inlet:
+        """Make the inlet of an alias; messages arrive after its `start`.
+
+        Raises:
+            ConfigurationError: its handler cannot be one.
+        """
+        channel = self.wirings[alias]
+        codec = self._codecs[alias]
+        topics = channel.role == "Sub"
+        handlers: Handlers | None = self._handlers.get(alias)
+        if handlers is None and channel.topic_handlers:
+            handlers = {entry.topic: entry.handler for entry in channel.topic_handlers}
+        elif handlers is None:
+            handlers = channel.handler
+        if handlers is None:
+            mailbox = self.mailboxes[alias] = Mailbox(self._loop, self._wake)
+            handler: Callable[..., Any] = mailbox.put_topic if topics else mailbox.put
+        else:
+            try:
+                handler = resolve(agent, module, handlers, topics=topics)
+            except HandlerError as error:
+                raise ConfigurationError(f"channels[{alias}].handler: {error}") from error
+        on_error = self._on_error
+        inlet = self._plane.inlet(
+            InletSpec(
+                alias=alias,
+                decode=codec.decode,
+                handler=handler,
+                encode=codec.encode if channel.role == "Rep" else None,
+                on_error=lambda message, error: on_error(alias, message, error),
+                topics=tuple(self._topics[alias] if alias in self._topics else self._declared_topics(alias)),
+                polled=alias in self.mailboxes,
+            )
+        )
+        self.inlets[alias] = inlet
+        return inlet
+
+    def _declared_topics(self, alias: str) -> list[bytes]:
+        """A mapping names its topics; otherwise the manifest does."""
+        handlers = self._handlers.get(alias)
+        return [topic_bytes(topic) for topic in (handlers if isinstance(handlers, Mapping) else self.wirings[alias].topics)]
+
+    def subscribe(self, alias: str, topic: bytes) -> None:
+        """Sub: also take topics with this prefix.
+
+        Raises:
+            AliasError: no such alias, or its role is not Sub.
+        """
+        inlet = self._subscriber(alias)
+        if inlet is not None:
+            inlet.subscribe(topic)
+        else:
+            self._topics.setdefault(alias, self._declared_topics(alias)).append(topic)
+
+    def unsubscribe(self, alias: str, topic: bytes) -> None:
+        """Undo `subscribe`; an unknown topic changes nothing. Otherwise as `subscribe`."""
+        inlet = self._subscriber(alias)
+        if inlet is not None:
+            inlet.unsubscribe(topic)
+        else:
+            topics = self._topics.setdefault(alias, self._declared_topics(alias))
+            self._topics[alias] = [known for known in topics if known != topic]
+
+    def _subscriber(self, alias: str) -> Inlet | None:
+        channel = self.wiring(alias)
+        if channel.role != "Sub":
+            raise AliasError(f"channel {alias!r}: role {channel.role} has no topics; only Sub subscribes")
+        return self.inlets.get(alias)
+
+    @property
+    def receiving(self) -> list[str]:
+        """Aliases whose role receives."""
+        return [alias for alias, channel in self.wirings.items() if not channel.sends]
+
+    def inlet(self, alias: str) -> Inlet:
+        """Open inlet of an alias.
+
+        Raises:
+            AliasError: no such alias, it does not receive, or it does not yet.
+        """
+        channel = self.wiring(alias)
+        if channel.sends:
+            raise AliasError(f"channel {alias!r}: role {channel.role} receives nothing")
+        if alias not in self.inlets:
+            raise AliasError(f"channel {alias!r}: does not receive yet; the loop has not begun")
+        return self.inlets[alias]
+
+    # -- state
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is being handled on any alias."""
+        return all(inlet.idle for inlet in self.inlets.values())
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing sent is unsettled."""
+        return all(outlet.at_rest for outlet in self.outlets.values())
+
+    def unsettled(self) -> dict[str, int]:
+        """Alias → messages in flight, where there are any."""
+        ledgers = {alias: outlet.ledger().in_flight for alias, outlet in self.outlets.items()}
+        return {alias: count for alias, count in ledgers.items() if count}
+
+    def close(self, linger: float) -> None:
+        """Release everything; wait at most `linger` seconds in all for what is unsettled."""
+        deadline = time.monotonic() + linger
+        for inlet in self.inlets.values():
+            inlet.close()
+        for outlet in self.outlets.values():
+            outlet.close(max(0.0, deadline - time.monotonic()))
+        self._plane.close()

@@ -1,0 +1,353 @@
+"""What stands behind an `Agent` object: its channels, timers and waits. One per process; main thread unless said otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from threading import get_ident
+from typing import Any, TypeVar
+
+from ganglion.runtime import causal
+from ganglion.runtime.errors import ChannelClosed
+from ganglion.runtime.plane import MessageId
+from ganglion.runtime.reactor import Reactor
+from ganglion.sdk.agent import Agent
+from ganglion.sdk.channels import Channels, Sender
+from ganglion.sdk.errors import AgentStopping, AliasError, HandlerError, RecvTimeout, StreamEnded
+from ganglion.sdk.foreign import ForeignCalls
+from ganglion.sdk.handlers import Handlers, topic_bytes
+from ganglion.sdk.mailbox import Mailbox
+from ganglion.sdk.streams import Streams
+from ganglion.sdk.timers import Timers
+from ganglion.wiring import WiringDocument
+
+T = TypeVar("T")
+
+TURN_SECONDS = 0.005
+"""A function that keeps sending gives the loop a turn so often: acknowledgements, timers, and its last messages go out."""
+
+
+class Core:
+    """See the module.
+
+    Args:
+        agent: the user's object; gets `_core`.
+        wiring: the document.
+        replica: name of this replica.
+        module: names of the agent's module.
+        loop: the main loop.
+        reactor: drives the plane's sockets.
+        channels: made by the caller, because its errors are configuration errors.
+        on_timer_error: (alias, exception).
+        on_shutdown: the agent wants to end; argument: completed.
+        is_function: the agent is a plain function.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        wiring: WiringDocument,
+        replica: str,
+        module: Mapping[str, Any],
+        loop: asyncio.AbstractEventLoop,
+        reactor: Reactor,
+        channels: Channels,
+        on_timer_error: Callable[[str, BaseException], None],
+        on_shutdown: Callable[[bool], None],
+        is_function: bool,
+    ) -> None:
+        self.agent = agent
+        self.name = wiring.agent.name
+        self.replica = replica
+        self.module = module
+        self.loop = loop
+        self.reactor = reactor
+        self.channels = channels
+        self.thread = get_ident()
+        self.log = logging.getLogger(self.name)
+        self.streams = Streams(channels.wirings.values())
+        self.timers = Timers(loop, on_timer_error)
+        self.foreign = ForeignCalls(loop)
+        self.stopping = False
+        self.in_function = is_function
+        """The agent's function has not returned yet."""
+        self.looping = False
+        """Inlets are open: handlers can no longer be set."""
+        self._on_shutdown = on_shutdown
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._last_turn = 0.0
+        self.senders: dict[str, Sender] = channels.senders
+        if is_function:
+            self.senders = {alias: self._function_sender(send) for alias, send in channels.senders.items()}
+        agent._core = self  # noqa: SLF001 - the two halves of one object
+
+    # -- sending
+
+    def unknown(self, alias: str) -> Sender:
+        """For an alias that is not in `senders`: raises AliasError."""
+        self.channels.wiring(alias)
+        raise AliasError(f"channel {alias!r}: cannot send")
+
+    def _function_sender(self, send: Sender) -> Sender:
+        def guarded(value: Any, topic: str | bytes, timeout: float | None) -> MessageId | None:
+            if self.stopping and self.in_function:
+                raise AgentStopping("the agent was told to stop")
+            try:
+                sent = send(value, topic, timeout)
+            except ChannelClosed:
+                if self.stopping and self.in_function:
+                    raise AgentStopping("the agent was told to stop") from None
+                raise
+            if time.monotonic() - self._last_turn > TURN_SECONDS:
+                self.turn()
+            return sent
+
+        return guarded
+
+    def turn(self) -> None:
+        """Let the loop run once, when it stands still because the agent's function runs."""
+        if not self.loop.is_running():
+            self.loop.run_until_complete(asyncio.sleep(0))
+        self._last_turn = time.monotonic()
+
+    def send_from_thread(self, alias: str, value: Any, topic: str | bytes, timeout: float | None) -> MessageId | None:
+        """`Agent.send` in another thread."""
+        send = self.channels.senders.get(alias) or self.unknown(alias)
+        sent: MessageId | None = self.foreign.call(lambda: send(value, topic, timeout), timeout)
+        return sent
+
+    def flush(self) -> None:
+        """Put what is coalesced on the wire."""
+        for outlet in self.channels.outlets.values():
+            outlet.flush()
+
+    def end(self, alias: str) -> None:
+        """END for one outlet."""
+        channel = self.channels.wiring(alias)
+        if not channel.sends:
+            raise AliasError(f"channel {alias!r}: role {channel.role} does not send, so it cannot end the stream")
+        self.channels.outlets[alias].end()
+
+    def wired(self, alias: str) -> int:
+        """Live links."""
+        outlet = self.channels.outlets.get(alias)
+        return outlet.wired if outlet is not None else self.channels.inlet(alias).wired
+
+    # -- requests
+
+    async def request(self, alias: str, value: Any, timeout: float) -> Any:  # noqa: ASYNC109 - the reply's own timeout
+        """See `Agent.request`."""
+        return await self.channels.request(alias, value, timeout)
+
+    def send_recv(self, alias: str, value: Any, timeout: float) -> Any:
+        """See `Agent.send_recv`."""
+        if not self.loop.is_running():
+            return self._run(self._stoppable(self.channels.request(alias, value, timeout)))
+        future = self.channels.request(alias, value, timeout)
+        # The plane answers every request within its timeout; the margin only covers a reply that arrives with it.
+        if not self.reactor.pump(future.done, time.monotonic() + timeout + 1.0):
+            future.cancel()
+            raise TimeoutError(f"channel {alias!r}: the request was not settled in {timeout} s")
+        return future.result()
+
+    async def _stoppable(self, future: asyncio.Future[Any]) -> Any:
+        await self._until(future.done, None, future)
+        if not future.done():
+            future.cancel()
+            raise AgentStopping("the agent was told to stop")
+        return future.result()
+
+    # -- receiving
+
+    def handle(self, alias: str, handlers: Handlers) -> None:
+        """See `Agent.handle`."""
+        self.channels.handle(alias, handlers)
+        if self.looping:
+            self.channels.open_inlet(self.agent, self.module, alias).start()
+
+    def _mailbox(self, alias: str) -> Mailbox:
+        mailbox = self.channels.mailboxes.get(alias)
+        if mailbox is not None:
+            return mailbox
+        channel = self.channels.wiring(alias)
+        if channel.sends:
+            raise AliasError(f"channel {alias!r}: role {channel.role} receives nothing")
+        if self.channels.has_handler(alias):
+            raise AliasError(f"channel {alias!r}: its messages go to a handler; recv() is for channels without one")
+        if not self.looping:
+            raise AliasError(f"channel {alias!r}: nothing is received before the loop begins")
+        self.channels.open_inlet(self.agent, self.module, alias).start()
+        return self.channels.mailboxes[alias]
+
+    async def _arrival(self, alias: str, mailbox: Mailbox, timeout: float | None) -> None:  # noqa: ASYNC109
+        mailbox.finish()
+        deadline = None if timeout is None else self.loop.time() + timeout
+        await self._until(lambda: len(mailbox) > 0 or self.streams.ended(alias), deadline)
+        if len(mailbox):
+            return
+        if self.streams.ended(alias):
+            raise StreamEnded(f"channel {alias!r}: every sender has ended")
+        if self.stopping:
+            raise AgentStopping("the agent was told to stop")
+        raise RecvTimeout(f"channel {alias!r}: nothing arrived within {timeout} s")
+
+    def recv(self, alias: str, timeout: float | None) -> Any:
+        """See `Agent.recv`."""
+        mailbox = self._mailbox(alias)
+        if self.in_function and self.stopping:
+            raise AgentStopping("the agent was told to stop")
+        if not len(mailbox):
+            if self.loop.is_running():
+                return self._recv_in_handler(alias, mailbox, timeout)
+            self._run(self._arrival(alias, mailbox, timeout))
+        return mailbox.take()
+
+    def _recv_in_handler(self, alias: str, mailbox: Mailbox, timeout: float | None) -> Any:
+        mailbox.finish()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self.reactor.pump(lambda: len(mailbox) > 0 or self.streams.ended(alias), deadline):
+            raise RecvTimeout(f"channel {alias!r}: nothing arrived within {timeout} s")
+        if not len(mailbox):
+            raise StreamEnded(f"channel {alias!r}: every sender has ended")
+        return mailbox.take()
+
+    async def receive(self, alias: str, timeout: float | None) -> Any:  # noqa: ASYNC109
+        """See `Agent.receive`."""
+        mailbox = self._mailbox(alias)
+        if not len(mailbox):
+            await self._arrival(alias, mailbox, timeout)
+        return mailbox.take()
+
+    def messages(self, alias: str) -> Iterator[Any]:
+        """See `Agent.messages`."""
+        while True:
+            try:
+                value = self.recv(alias, None)
+            except (StreamEnded, AgentStopping):
+                return
+            yield value
+
+    async def stream(self, alias: str) -> AsyncIterator[Any]:
+        """See `Agent.stream`."""
+        while True:
+            try:
+                value = await self.receive(alias, None)
+            except (StreamEnded, AgentStopping):
+                return
+            yield value
+
+    def subscribe(self, alias: str, topic: str | bytes) -> None:
+        """See `Agent.subscribe`."""
+        self.channels.subscribe(alias, topic_bytes(topic))
+
+    def unsubscribe(self, alias: str, topic: str | bytes) -> None:
+        """See `Agent.unsubscribe`."""
+        self.channels.unsubscribe(alias, topic_bytes(topic))
+
+    # -- timers
+
+    def each(
+        self,
+        period: float,
+        method: str | Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        alias: str | None,
+        delay: float,
+    ) -> str:
+        """See `Agent.each`."""
+        return self.timers.each(period, self._callable(method, args, kwargs), alias=alias, delay=delay)
+
+    def after(
+        self, delay: float, method: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, alias: str | None
+    ) -> str:
+        """See `Agent.after`."""
+        return self.timers.after(delay, self._callable(method, args, kwargs), alias=alias)
+
+    def _callable(self, method: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
+        if isinstance(method, str):
+            found = getattr(self.agent, method, None)
+            if callable(found):
+                return functools.partial(found, *args, **kwargs)
+            function = self.module.get(method)
+            if not callable(function):
+                raise HandlerError(f"timer: {type(self.agent).__name__} has no method {method!r}, and its module has no such function")
+            return functools.partial(function, self.agent, *args, **kwargs)
+        if not callable(method):
+            raise HandlerError(f"timer: found a {type(method).__name__}; must be a method, its name, or a function")
+        if inspect.isfunction(method) and inspect.signature(method).parameters:
+            return functools.partial(method, self.agent, *args, **kwargs)
+        return functools.partial(method, *args, **kwargs)
+
+    # -- waiting
+
+    def wake(self) -> None:
+        """A condition of `_until` may have changed."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _until(self, condition: Callable[[], bool], deadline: float | None, future: asyncio.Future[Any] | None = None) -> None:
+        """Return when the condition holds, the deadline (loop time) has passed, or the agent's function must stop."""
+        while not condition() and not (self.stopping and self.in_function):
+            waiter = self.loop.create_future()
+            self._waiters.add(waiter)
+            wake = None if deadline is None else self.loop.call_at(deadline, _set, waiter)
+            if future is not None:
+                future.add_done_callback(functools.partial(_settled, waiter))
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+                if wake is not None:
+                    wake.cancel()
+            if deadline is not None and self.loop.time() >= deadline:
+                return
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self.loop.run_until_complete(coroutine)
+        finally:
+            self._last_turn = time.monotonic()
+
+    # -- ending
+
+    def shutdown(self) -> None:
+        """See `Agent.shutdown`."""
+        self._on_shutdown(True)
+
+    def stop(self) -> None:
+        """See `Agent.stop`."""
+        self._on_shutdown(False)
+
+    def stop_function(self) -> None:
+        """Blocking calls of the agent's function raise AgentStopping from now on. Any thread."""
+        if self.stopping:
+            return
+        self.stopping = True
+        if self.in_function:
+            self.reactor.stop()
+        self.loop.call_soon_threadsafe(self.wake)
+
+    def function_returned(self) -> None:
+        """Handlers that still run may send again."""
+        self.in_function = False
+        for mailbox in self.channels.mailboxes.values():
+            mailbox.finish()
+        causal.current.set(None)
+        self.reactor.resume()
+
+
+def _settled(waiter: asyncio.Future[None], _done: asyncio.Future[Any]) -> None:
+    _set(waiter)
+
+
+def _set(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,93 @@
+"""What becomes of exceptions in user code: logged with their message id, counted, and judged by `onError`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ganglion.runtime.plane import MessageId, Verdict
+from ganglion.sdk.lifecycle import EXIT_FAILED, Lifecycle
+from ganglion.sdk.mailbox import HandedBack
+from ganglion.sdk.target import where
+from ganglion.wiring import WiringDocument
+
+log = logging.getLogger(__name__)
+
+
+class Faults:
+    """See the module. Main thread.
+
+    Args:
+        wiring: the document.
+        lifecycle: told to leave where the policy says so.
+        giving_up: whether blocking sends are refused because the process leaves; what they raise is nobody's fault.
+        changed: called when the process should look at its lifecycle.
+    """
+
+    def __init__(self, wiring: WiringDocument, lifecycle: Lifecycle, *, giving_up: Callable[[], bool], changed: Callable[[], Any]) -> None:
+        self._agent = wiring.agent
+        self._once = wiring.agent.run == "Once"
+        self._acknowledged = {channel.alias: channel.delivery == "AtLeastOnce" for channel in wiring.channels}
+        self._lifecycle = lifecycle
+        self._giving_up = giving_up
+        self._changed = changed
+        self.count = 0
+        """Exceptions of handlers, timers and hooks."""
+
+    def handler(self, alias: str, message: MessageId, error: BaseException) -> Verdict:
+        """A handler, or the decoding of its message, raised."""
+        if isinstance(error, HandedBack) or (self._lifecycle.ending and self._giving_up()):
+            return Verdict.RELEASE
+        self.count += 1
+        extra = {"message_id": str(message), "alias": alias}
+        log.error("channel %r: message %s: handler raised %s", alias, message, where(error), exc_info=error, extra=extra)
+        if isinstance(error, SystemExit):
+            self.exit_asked(error)
+        else:
+            self._judge(f"channel {alias!r}: a handler raised {type(error).__name__}")
+        return Verdict.REJECT if self._acknowledged[alias] else Verdict.DONE
+
+    def timer(self, alias: str, error: BaseException) -> None:
+        """A timer's callable raised."""
+        self.hook(f"timer {alias!r}", error)
+
+    def hook(self, name: str, error: BaseException) -> None:
+        """A hook or a timer raised."""
+        if isinstance(error, SystemExit):
+            self.exit_asked(error)
+            return
+        self.count += 1
+        log.error("%s raised %s", name, where(error), exc_info=error)
+        self._judge(f"{name} raised {type(error).__name__}")
+
+    def function(self, error: BaseException) -> None:
+        """The agent's function raised: there is nothing to continue with."""
+        if isinstance(error, SystemExit):
+            self.exit_asked(error)
+            return
+        self.count += 1
+        log.error("the agent's function raised %s", where(error), exc_info=error)
+        self._lifecycle.leave(time.monotonic(), "the agent's function raised", code=EXIT_FAILED)
+        self._changed()
+
+    def exit_asked(self, error: SystemExit) -> None:
+        """`sys.exit` in user code: the process ends in order with that code; text goes to the log, as Python prints it."""
+        code = error.code if isinstance(error.code, int) else EXIT_FAILED if error.code else 0
+        if isinstance(error.code, str) and error.code:
+            log.error("%s", error.code)
+        if code:
+            self._lifecycle.leave(time.monotonic(), "the agent exits", code=code)
+        else:
+            self._lifecycle.complete(time.monotonic(), "the agent exits")
+        self._changed()
+
+    def _judge(self, reason: str) -> None:
+        policy = self._agent.on_error
+        if policy == "Continue" or self._lifecycle.ending:
+            return
+        log.warning("%s: onError: %s", reason, policy)
+        code = EXIT_FAILED if policy == "Restart" or self._once else 0
+        self._lifecycle.leave(time.monotonic(), f"{reason}; onError: {policy}", code=code)
+        self._changed()

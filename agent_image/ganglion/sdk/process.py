@@ -1,0 +1,465 @@
+"""One agent process: starts its planes and its agent, runs it, and takes it to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, cast
+
+from ganglion.runtime.control import ControlListener, ControlThread
+from ganglion.runtime.errors import ConfigurationError
+from ganglion.runtime.plane import Plane
+from ganglion.runtime.reactor import Reactor
+from ganglion.sdk.agent import Agent
+from ganglion.sdk.channels import Channels
+from ganglion.sdk.core import Core
+from ganglion.sdk.errors import AgentStopping, HandlerError
+from ganglion.sdk.faults import Faults
+from ganglion.sdk.gate import Gate
+from ganglion.sdk.lifecycle import BYE_SECONDS, EXIT_FAILED, Facts, Lifecycle, Stage
+from ganglion.sdk.link import Link
+from ganglion.sdk.mailbox import HandedBack
+from ganglion.sdk.orders import Orders
+from ganglion.sdk.report import build_report
+from ganglion.sdk.target import Target, where
+from ganglion.wire.control import ChannelState, Peer, Phase, Refuse, Report
+from ganglion.wiring import WiringDocument
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 1.0
+"""osBrain's poll timeout: `idle` runs once for each such span without input."""
+LOOK_SECONDS = 0.02
+"""How often conditions without a callback (ledger at rest, handlers idle) are looked at while something waits for them."""
+CONTROL_FAILED = "ControlThreadFailed"
+"""Refusal reason of the control thread itself: no configuration would heal it, a restart may."""
+WAITING_LINE_SECONDS = 10.0
+"""A line for people so often while the name server does not answer."""
+
+
+class AgentProcess:
+    """See the module. Made and used in the main thread.
+
+    Args:
+        wiring: the document.
+        replica: name of this replica.
+        target: what to run.
+        link: makes the data plane and the way upwards.
+        loop: an event loop that is not running.
+    Raises:
+        ConfigurationError: a codec is unknown or forbidden.
+    """
+
+    def __init__(self, wiring: WiringDocument, replica: str, target: Target, link: Link, loop: asyncio.AbstractEventLoop) -> None:
+        self.wiring = wiring
+        self.target = target
+        self.loop = loop
+        self.link = link
+        self.reactor = Reactor(loop)
+        self.gate = Gate(loop, self.reactor, self._tick)
+        self.drain_seconds = float(wiring.agent.drain_timeout_seconds)
+        self.lifecycle = Lifecycle(once=wiring.agent.run == "Once", drain_seconds=self.drain_seconds)
+        self.faults = Faults(wiring, self.lifecycle, giving_up=lambda: self.reactor.stopped, changed=self._wake)
+        self._fatal: Refuse | None = None
+        self._phase: Phase = "Starting"
+        self._joined = False
+        self._directory = False
+        self._nothing_more = False
+        self._hook_done = False
+        self._bye_done = False
+        self._wrecked = False
+        """SystemExit left a handler: its message is never finished, so nothing waits for it."""
+        self._function: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._changed = asyncio.Event()
+        self._made = False
+        self.orders = Orders(self.lifecycle, self.drain_seconds, self._wake)
+        self.control = self._start_control()
+        self.plane: Plane | None = None
+        try:
+            self.plane = link.make_plane(self.reactor)
+            self.channels = Channels(wiring, self.plane, loop, on_error=self.faults.handler, wake=self._arrived)
+            self.core = Core(
+                target.cls.__new__(target.cls),
+                wiring=wiring,
+                replica=replica,
+                module=target.module,
+                loop=loop,
+                reactor=self.reactor,
+                channels=self.channels,
+                on_timer_error=self.faults.timer,
+                on_shutdown=self._asked_to_end,
+                is_function=target.function is not None,
+            )
+        except BaseException:
+            self._close_surroundings()
+            raise
+        self.orders.attach(self.core, self.control, self.gate)
+        self._made = True
+
+    def _start_control(self) -> ControlThread:
+        """Before anything binds: the thread answers ZAP."""
+        listener = ControlListener(
+            on_joined=self._on_joined, on_directory=self._on_directory, on_command=self.orders.on_command, on_fatal=self._on_fatal
+        )
+        # The gate is the part of a loop that the control thread uses; what it calls waits until the loop runs, when all is made.
+        control = self.link.make_control(cast("asyncio.AbstractEventLoop", self.gate), self._report, listener)
+        try:
+            control.start()
+        except BaseException:
+            self.gate.close()
+            self.reactor.close()
+            self.link.close()
+            raise
+        return control
+
+    @property
+    def agent(self) -> Agent:
+        """The user's object."""
+        return self.core.agent
+
+    def log_context(self) -> Mapping[str, str]:
+        """Fields of the message whose handler runs, for log lines. Any thread."""
+        if self._made and threading.get_ident() == self.core.thread:
+            for alias, inlet in self.channels.inlets.items():
+                current = inlet.current
+                if current is not None:
+                    return {"message_id": str(current), "alias": alias}
+        return {}
+
+    def run(self) -> int:
+        """Start, run, end; everything is closed when it returns.
+
+        Returns:
+            The process's exit code.
+        Raises:
+            ConfigurationError: `__init__`, `on_init`, `before_loop` or a handler's definition is wrong, or the name server refused for good.
+        """
+        try:
+            self.orders.watch_signals()
+            if self._complete(self._start()):
+                self._run_target()
+            self._complete(self._serve())
+            self._check_refusal()
+            return self.lifecycle.exit_code if self._fatal is None else EXIT_FAILED
+        except ConfigurationError:
+            if self._joined:
+                # The name is free at once for the corrected life of this replica.
+                self._complete(self.control.bye(False, BYE_SECONDS))
+            raise
+        finally:
+            self._close()
+
+    def _check_refusal(self) -> None:
+        if self._fatal is not None and self._fatal.reason != CONTROL_FAILED:
+            self._joined = False
+            raise ConfigurationError(f"name server {self.wiring.name_server.name!r}: {self._fatal.reason}: {self._fatal.message}")
+
+    def _complete(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run to its end, whatever `sys.exit` a handler calls meanwhile."""
+        task = self.loop.create_task(coroutine)
+        while True:
+            try:
+                return self.loop.run_until_complete(task)
+            except SystemExit as error:
+                if task.done():
+                    raise
+                self._wrecked = True
+                self.faults.exit_asked(error)
+
+    # -- start
+
+    async def _start(self) -> bool:
+        """Whether the agent is running: false when it was told to end before."""
+        agent = self.agent
+        await self._configured("__init__", agent.__init__)  # type: ignore[misc]  # made without it, so that the runtime is there in it
+        try:
+            agent.set_attr(**self.wiring.agent.attributes)
+        except AttributeError as error:
+            raise ConfigurationError(f"attributes: {error}") from error
+        await self._configured("on_init", agent.on_init)
+        self._make_timers()
+        for alias in self.channels.receiving:
+            if self.channels.has_handler(alias) or self.target.function is None:
+                self.channels.open_inlet(agent, self.target.module, alias)
+        if not await self._known():
+            return False
+        await self._configured("before_loop", agent.before_loop)
+        self.core.looping = True
+        for inlet in self.channels.inlets.values():
+            inlet.start()
+        self.core.timers.start()
+        if type(agent).idle is not Agent.idle:
+            self.loop.call_later(IDLE_SECONDS, self._idle, -1)
+        self._phase = "Ready"
+        self.control.poke()
+        return True
+
+    def _make_timers(self) -> None:
+        for timer in self.wiring.agent.timers:
+            try:
+                self.core.each(timer.period_seconds, timer.method, (), {}, alias=timer.name, delay=timer.initial_delay_seconds)
+            except (HandlerError, ValueError) as error:
+                raise ConfigurationError(f"timers[{timer.name}]: {error}") from error
+
+    async def _configured(self, name: str, hook: Callable[[], Any]) -> None:
+        """Run a hook whose exception means that this agent cannot work."""
+        try:
+            result = hook()
+            if inspect.isawaitable(result):
+                await result
+        except Exception as error:
+            log.debug("%s raised", name, exc_info=True)
+            raise ConfigurationError(f"class: {self.wiring.agent.target!r}: {name} raised {where(error)}") from error
+
+    async def _known(self) -> bool:
+        """Wait for the name server's first directory; false when told to end before."""
+        waiting = self.loop.call_later(WAITING_LINE_SECONDS, self._still_waiting)
+        try:
+            while not (self._joined and self._directory) and not self.lifecycle.ending and self._fatal is None:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            waiting.cancel()
+        return not self.lifecycle.ending and self._fatal is None
+
+    def _still_waiting(self) -> None:
+        if not (self._joined and self._directory):
+            log.info("waiting for %s", self.link.upstream)
+            self.loop.call_later(WAITING_LINE_SECONDS, self._still_waiting)
+
+    # -- the agent's function
+
+    def _run_target(self) -> None:
+        function = self.target.function
+        if function is None:
+            return
+        if inspect.iscoroutinefunction(function):
+            self._function = self.loop.create_task(self._run_coroutine(function))
+            return
+        try:
+            # The loop stands still meanwhile: whatever the function waits for turns it.
+            function(self.agent)
+        except BaseException as error:  # noqa: BLE001 - sys.exit ends in order too
+            self._function_ended(error)
+        else:
+            self._function_ended(None)
+
+    async def _run_coroutine(self, function: Callable[[Agent], Awaitable[Any]]) -> None:
+        try:
+            await function(self.agent)
+        except asyncio.CancelledError:
+            self._function_ended(AgentStopping("cancelled: the agent ends"))
+        except BaseException as error:  # noqa: BLE001
+            self._function_ended(error)
+        else:
+            self._function_ended(None)
+
+    def _function_ended(self, error: BaseException | None) -> None:
+        told = self.core.stopping
+        self.core.function_returned()
+        if isinstance(error, AgentStopping) and told:
+            pass
+        elif error is not None:
+            self.faults.function(error)
+        elif self.wiring.agent.run == "Once" and not told:
+            self.lifecycle.complete(time.monotonic(), "the function returned")
+        self._wake()
+
+    # -- serve
+
+    async def _serve(self) -> None:
+        while self.lifecycle.stage is not Stage.ENDED and self._fatal is None:
+            self._look()
+            look = self.loop.call_later(LOOK_SECONDS, self._wake) if self.lifecycle.ending or self.core.streams.pending else None
+            self._changed.clear()
+            await self._changed.wait()
+            if look is not None:
+                look.cancel()
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    def _arrived(self) -> None:
+        """A mailbox got something."""
+        self.core.wake()
+
+    def _look(self) -> None:
+        """Streams that end, and the next stages of the end."""
+        now = time.monotonic()
+        streams = self.core.streams
+        if streams.pending:
+            for alias, inlet in self.channels.inlets.items():
+                if streams.look(alias, now, idle=inlet.idle, delivered=inlet.delivered):
+                    log.info("channel %r: the stream has ended", alias)
+                    self._spawn(f"on_end({alias!r})", functools.partial(self.agent.on_end, alias))
+                    self.core.wake()
+        self._judge_end(now)
+        if self.lifecycle.ending:
+            self.orders.stop_function_if_due()
+            for stage in self.lifecycle.advance(now, self._facts()):
+                self._enter(stage)
+            self._phase = self.lifecycle.phase
+            self.orders.arm_exit()
+
+    def _judge_end(self, now: float) -> None:
+        """When all inputs have ended nothing more will be sent, unless a timer, a hook or the function still does."""
+        core = self.core
+        quiet = core.streams.all_ended and not core.streams.reopened and not self._tasks and not core.in_function and len(core.timers) == 0
+        if quiet == self._nothing_more:
+            return
+        self._nothing_more = quiet
+        self.control.poke()
+        if quiet and self.wiring.agent.run == "Once":
+            self.lifecycle.complete(now, "all streams have ended")
+
+    def _facts(self) -> Facts:
+        core = self.core
+        idle = self._wrecked or self.channels.idle
+        return Facts(
+            sources_done=not core.in_function,
+            inputs_at_rest=core.streams.at_rest and idle,
+            handlers_idle=idle and not core.timers.busy and not self._tasks,
+            outputs_at_rest=self.channels.at_rest,
+            hook_done=self._hook_done,
+            bye_done=self._bye_done,
+        )
+
+    def _enter(self, stage: Stage) -> None:
+        log.debug("ending: %s", stage.name)
+        match stage:
+            case Stage.HANDLERS:
+                self.core.timers.close()
+                for inlet in self.channels.inlets.values():
+                    inlet.stop_intake()
+                for mailbox in self.channels.mailboxes.values():
+                    mailbox.drop(HandedBack())
+            case Stage.EXIT_HOOK:
+                for task in (*self._tasks, self._function):
+                    if task is not None:
+                        task.cancel()
+                self.reactor.resume()
+                self._spawn("on_exit", self._exit_hook)
+            case Stage.LAST_FLUSH:
+                if self.lifecycle.says_end:
+                    for outlet in self.channels.outlets.values():
+                        outlet.end()
+            case Stage.BYE:
+                if self.lifecycle.unsettled:
+                    counts = ", ".join(f"{alias}: {count}" for alias, count in self.channels.unsettled().items())
+                    log.warning("leaving with messages unsettled (%s)", counts or "unknown")
+                self._phase = self.lifecycle.phase
+                self._spawn("goodbye", self._bye)
+            case _:
+                pass
+        self.core.flush()
+
+    async def _exit_hook(self) -> None:
+        try:
+            result = self.agent.on_exit()
+            if inspect.isawaitable(result):
+                await result
+        finally:
+            self._hook_done = True
+
+    async def _bye(self) -> None:
+        try:
+            await self.control.bye(self.lifecycle.completed, BYE_SECONDS)
+        finally:
+            self._bye_done = True
+
+    def _spawn(self, name: str, hook: Callable[[], Any]) -> None:
+        async def call() -> None:
+            try:
+                result = hook()
+                if inspect.isawaitable(result):
+                    await result
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - user code
+                self.faults.hook(name, error)
+
+        task = self.loop.create_task(call())
+        self._tasks.add(task)
+        task.add_done_callback(self._hook_ended)
+
+    def _hook_ended(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        self._wake()
+
+    def _idle(self, before: int) -> None:
+        if self.lifecycle.ending:
+            return
+        delivered = sum(inlet.delivered for inlet in self.channels.inlets.values())
+        if delivered == before and self.channels.idle and not self._tasks:
+            self._spawn("idle", self.agent.idle)
+        self.loop.call_later(IDLE_SECONDS, self._idle, delivered)
+
+    def _asked_to_end(self, completed: bool) -> None:
+        now = time.monotonic()
+        if completed:
+            self.lifecycle.complete(now, "shutdown() was called")
+        else:
+            self.lifecycle.leave(now, "stop() was called")
+        self.orders.stop_function_if_due()
+        self._wake()
+
+    # -- news of the control thread
+
+    def _on_joined(self, _epoch: str) -> None:
+        self._joined = True
+        self._wake()
+
+    def _on_directory(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
+        self._directory = True
+        self.link.apply(peers, channels)
+        self.core.streams.directory(peers, channels)
+        self._wake()
+
+    def _on_fatal(self, refuse: Refuse) -> None:
+        self._fatal = refuse
+        self.core.stop_function()
+        self._wake()
+
+    def _tick(self, now: float) -> None:
+        """About every 100 ms, also while a handler blocks in a send or the agent's function waits."""
+        if self.lifecycle.ending:
+            self.orders.stop_function_if_due()
+            self.orders.arm_exit()
+            if self.lifecycle.overdue(now):
+                self.reactor.stop()
+        if self.core.in_function and self.core.streams.pending:
+            # `_serve` only runs when the function has returned.
+            self._look()
+
+    def _report(self) -> Report:
+        """Control thread: reads only."""
+        if not self._made:
+            return Report()
+        return build_report(self._phase, self.channels, self.core.streams, self.link.ports(), nothing_more=self._nothing_more)
+
+    # -- close
+
+    def _close(self) -> None:
+        self.core.foreign.close()
+        self.core.timers.close()
+        self.channels.close(0.0)
+        self._close_surroundings()
+        pending = asyncio.all_tasks(self.loop)
+        for task in pending:
+            task.cancel()
+        if pending:
+            self.loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+
+    def _close_surroundings(self) -> None:
+        if self.plane is not None:
+            self.plane.close()
+        self.gate.close()
+        self.reactor.close()
+        # After the data plane, whose handshakes it answers, and before the context that both share.
+        self.control.stop()
+        self.link.close()

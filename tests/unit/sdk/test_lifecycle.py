@@ -1,0 +1,255 @@
+"""The way to an agent's end, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ganglion.sdk.lifecycle import BYE_SECONDS, COMPLETE_SECONDS, EXIT_INTERRUPTED, Facts, Lifecycle, Stage
+
+NOTHING = Facts()
+ALL = Facts(sources_done=True, inputs_at_rest=True, handlers_idle=True, outputs_at_rest=True, hook_done=True, bye_done=True)
+ORDER = [Stage.INPUTS, Stage.HANDLERS, Stage.FLUSH, Stage.EXIT_HOOK, Stage.LAST_FLUSH, Stage.BYE, Stage.ENDED]
+
+
+def _life(*, once: bool = False) -> Lifecycle:
+    return Lifecycle(once=once, drain_seconds=20.0)
+
+
+def _run(life: Lifecycle, now: float, facts: Facts) -> list[Stage]:
+    entered: list[Stage] = []
+    for _ in range(len(Stage)):
+        entered += life.advance(now, facts)
+    return entered
+
+
+@pytest.mark.parametrize("begin", ["complete", "flow", "leave"])
+def test_every_end_goes_through_all_stages_in_order(begin: str) -> None:
+    life = _life()
+    if begin == "complete":
+        life.complete(0.0, "done")
+    elif begin == "flow":
+        life.flow(0.0, 30.0, "")
+    else:
+        life.leave(0.0, "")
+    assert _run(life, 0.0, ALL) == ORDER
+    assert life.stage is Stage.ENDED
+    assert life.exit_code == 0
+    assert life.phase == "Stopped"
+
+
+def test_nothing_happens_while_it_runs() -> None:
+    life = _life()
+    assert _run(life, 1e9, ALL) == []
+    assert not life.ending
+
+
+@pytest.mark.parametrize(
+    ("fact", "stage"),
+    [
+        ("sources_done", Stage.SOURCES),
+        ("inputs_at_rest", Stage.INPUTS),
+        ("handlers_idle", Stage.HANDLERS),
+        ("outputs_at_rest", Stage.FLUSH),
+        ("hook_done", Stage.EXIT_HOOK),
+        ("bye_done", Stage.BYE),
+    ],
+)
+def test_with_the_flow_each_stage_waits_for_its_fact(fact: str, stage: Stage) -> None:
+    life = _life()
+    life.flow(0.0, 30.0, "")
+    changes: dict[str, Any] = {fact: False}
+    _run(life, 1.0, replace(ALL, **changes))
+    assert life.stage is stage
+
+
+def test_leaving_does_not_wait_for_senders() -> None:
+    life = _life()
+    life.leave(0.0, "")
+    _run(life, 0.0, replace(ALL, inputs_at_rest=False))
+    assert life.stage is Stage.ENDED
+    assert not life.says_end
+
+
+def test_leaving_ends_before_its_bound_whatever_hangs() -> None:
+    life = _life()
+    life.leave(100.0, "", seconds=10.0)
+    now = 100.0
+    while now < 110.0 and life.stage is not Stage.ENDED:
+        life.advance(now, NOTHING)
+        now += 0.1
+    assert life.stage is Stage.ENDED
+    assert life.unsettled
+    assert life.forced_at == 110.0
+
+
+def test_the_flow_becomes_leaving_at_its_bound() -> None:
+    life = _life()
+    life.flow(0.0, 30.0, "")
+    facts = replace(NOTHING, sources_done=True)
+    life.advance(29.9, facts)
+    assert (life.stage, life.says_end, life.in_flow) == (Stage.INPUTS, True, True)
+    life.advance(30.0, facts)
+    assert (life.stage, life.says_end, life.in_flow) == (Stage.HANDLERS, False, False)
+    assert life.forced_at == 50.0
+
+
+def test_a_signal_does_not_cut_the_flow_short_at_once() -> None:
+    life = _life()
+    life.flow(0.0, 30.0, "")
+    life.leave(1.0, "SIGTERM", gentle=True)
+    assert life.in_flow
+    assert life.forced_at == 21.0
+    life.advance(11.0, replace(NOTHING, sources_done=True))
+    assert not life.in_flow
+    assert life.forced_at == 21.0
+
+
+def test_a_command_to_leave_does() -> None:
+    life = _life()
+    life.flow(0.0, 30.0, "")
+    life.leave(1.0, "scaled down", seconds=5.0)
+    assert not life.in_flow
+    assert life.forced_at == 6.0
+    life.leave(2.0, "again", seconds=100.0)
+    assert life.forced_at == 6.0
+
+
+def test_completing_waits_long_for_acknowledgements_and_fails_without_them() -> None:
+    life = _life(once=True)
+    life.complete(0.0, "returned")
+    unsettled = replace(ALL, outputs_at_rest=False)
+    assert Stage.EXIT_HOOK not in _run(life, COMPLETE_SECONDS - 1, unsettled)
+    assert _run(life, COMPLETE_SECONDS, unsettled)[-1] is Stage.ENDED
+    assert not life.completed
+    assert life.exit_code == 1
+
+
+def test_a_shutdown_hurries_what_was_completing() -> None:
+    life = _life(once=True)
+    life.complete(0.0, "returned")
+    life.flow(10.0, 30.0, "")
+    now = 10.0
+    while now < 60.0 and life.stage is not Stage.ENDED:
+        now += 0.5
+        life.advance(now, replace(ALL, outputs_at_rest=False))
+    assert (life.unsettled, life.exit_code) == (True, 1)
+    assert now < life.forced_at == 60.0
+
+
+@pytest.mark.parametrize(
+    ("once", "ends", "code", "completed"),
+    [
+        (True, ["complete"], 0, True),
+        (True, ["leave"], EXIT_INTERRUPTED, False),
+        (False, ["leave"], 0, False),
+        (False, ["complete"], 0, False),
+        (True, ["flow"], 0, False),
+        (True, ["complete", "leave"], 0, True),
+        (True, ["fail"], 7, False),
+        (True, ["complete", "fail"], 7, False),
+        (False, ["fail", "leave"], 7, False),
+    ],
+)
+def test_exit_codes(once: bool, ends: list[str], code: int, completed: bool) -> None:
+    life = _life(once=once)
+    for end in ends:
+        match end:
+            case "complete":
+                life.complete(0.0, "")
+            case "flow":
+                life.flow(0.0, 10.0, "")
+            case "leave":
+                life.leave(0.0, "")
+            case _:
+                life.leave(0.0, "", code=7)
+    _run(life, 0.0, ALL)
+    assert life.stage is Stage.ENDED
+    assert (life.exit_code, life.completed) == (code, completed)
+
+
+def test_blocked_user_code_is_overdue_before_the_process_is_forced_to_go() -> None:
+    life = _life()
+    assert not life.overdue(1e9)
+    life.leave(0.0, "", seconds=10.0)
+    assert not life.overdue(5.0)
+    assert life.overdue(6.0)
+    life.advance(6.0, replace(ALL, hook_done=False))
+    life.advance(6.0, replace(ALL, hook_done=False))
+    life.advance(6.0, replace(ALL, hook_done=False))
+    assert life.stage is Stage.EXIT_HOOK
+    assert not life.overdue(7.0)
+    assert life.overdue(7.5)
+
+
+_EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["complete", "flow", "leave", "signal", "fail", "look"]), st.floats(0, 30), st.builds(Facts, *[st.booleans()] * 6)
+    ),
+    max_size=30,
+)
+
+
+@given(_EVENTS)
+def test_whatever_happens_it_moves_forward_and_ends_in_time(events: list[tuple[str, float, Facts]]) -> None:
+    life = _life()
+    now = 0.0
+    last = life.stage
+    forced = life.forced_at
+    for kind, seconds, facts in events:
+        now += seconds / 4
+        match kind:
+            case "complete":
+                life.complete(now, "")
+            case "flow":
+                life.flow(now, seconds, "")
+            case "leave":
+                life.leave(now, "", seconds=seconds)
+            case "signal":
+                life.leave(now, "", gentle=True)
+            case "fail":
+                life.leave(now, "", code=1)
+            case _:
+                life.advance(now, facts)
+        assert life.stage >= last
+        assert life.forced_at <= forced
+        last, forced = life.stage, life.forced_at
+    if life.ending:
+        until = now + COMPLETE_SECONDS + 200 + BYE_SECONDS
+        while now < until and life.stage is not Stage.ENDED:
+            now += 1.0 if life.forced_at < until else 10.0
+            life.advance(now, Facts())
+        assert life.stage is Stage.ENDED
+
+
+def test_a_leave_that_turns_out_to_be_the_domains_end_goes_back_to_its_inputs() -> None:
+    life = _life()
+    life.leave(0.0, "SIGTERM", gentle=True)
+    _run(life, 0.0, NOTHING)
+    _run(life, 0.0, Facts(sources_done=True))
+    assert life.stage is Stage.HANDLERS
+    assert life.flow(1.0, 30.0, "", back=True)
+    assert (life.stage, life.in_flow, life.says_end) == (Stage.INPUTS, True, True)
+    # Its end stays where it was, and half of what is left is for the flow.
+    assert life.forced_at == 20.0
+    assert _run(life, 10.4, Facts(sources_done=True)) == []
+    assert _run(life, 10.6, Facts(sources_done=True)) == [Stage.HANDLERS]
+    assert life.forced_at <= 20.0
+
+
+@pytest.mark.parametrize("how", ["own", "failed", "late", "not asked"])
+def test_a_leave_of_ones_own_or_a_late_one_stays_a_leave(how: str) -> None:
+    life = _life()
+    if how == "own":
+        life.leave(0.0, "stop() was called")
+    else:
+        life.leave(0.0, "", gentle=True, code=int(how == "failed"))
+    if how == "late":
+        _run(life, 0.0, replace(ALL, hook_done=False))
+        assert life.stage is Stage.EXIT_HOOK
+    assert not life.flow(0.1, 30.0, "", back=how != "not asked")
+    assert not life.in_flow
