@@ -1,0 +1,1 @@
+"""The same manifests as processes on this machine, without a cluster."""

@@ -1,0 +1,19 @@
+"""What every forked agent and sidecar would load or compute by itself: done once, before the forks. Imported by the forking process."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+
+MODULES = ("ganglion.sdk.main", "ganglion.sdk.process", "ganglion.runtime.sidecar", "ganglion.runtime.uplink")
+
+for _module in MODULES:
+    # Loading early is for speed only: what cannot be imported fails again in the process that needs it, and is told in its log.
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_module)
+
+with contextlib.suppress(ImportError):
+    from ganglion.runtime.uplink import software_version
+
+    # Reads the installed distribution's metadata: 10 ms that are kept in a cache.
+    software_version()
