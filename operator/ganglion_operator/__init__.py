@@ -1,0 +1,1 @@
+"""The operator: reconciles NameServers, Channels and Agents into pods and services."""

@@ -1,0 +1,1 @@
+"""Pure decisions: objects in, actions and statuses out. No I/O, no clock, no client library."""

@@ -1,0 +1,1 @@
+"""Cache, queue and workers: level-triggered reconciliation on top of any source of events."""
