@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from ganglion.nameserver.admin import AdminClient
+from ganglion.nameserver.registry import LEASE_SECONDS
 from ganglion.runtime.control import ControlListener, ControlThread, NameServerUplink
 from ganglion.runtime.sockets import CurveKeys
 from ganglion.wire.admin import DeclaredAgent, DeclaredChannel, Domain
@@ -116,12 +117,14 @@ class NameServerProcess:
         self.process.wait()
 
     def close(self) -> None:
+        """SIGTERM, and SIGKILL and an error when it does not end in time."""
         if self._client is not None:
             self._client.close()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(10)
+                # While the domain ends it waits for its members: for the lease of one that was killed, too.
+                self._process.wait(LEASE_SECONDS + 10)
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise

@@ -93,7 +93,7 @@ def test_the_domains_end_goes_with_the_flow_whoever_is_told_first(here: World, p
         for tell in (pods, domain) if first == "pods" else (domain, pods):
             tell()
         go.touch()
-        for process in processes:
+        for process in (*processes, *here.sidecars.values()):
             process.ends(0)
     sent = int(processes[0].output.split("SENT ")[1].split()[0])
     assert f"SEEN {sent}" in processes[2].output

@@ -77,4 +77,6 @@ def test_a_pipeline_of_a_function_and_two_classes_ends_by_itself(here: World, pl
     here.shut_down()
     for process in workers:
         process.ends(0)
+        if plane == "Sidecar":
+            here.sidecars[process.replica].ends(0)
         assert process.output.count("worker on_exit") == 1
