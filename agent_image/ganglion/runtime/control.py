@@ -21,17 +21,11 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from ganglion.runtime.app_session import AppSession
+from ganglion.runtime.member_session import MemberSession
+from ganglion.runtime.session import BEAT_SECONDS
 from ganglion.runtime.sockets import Context, Socket, ipc_endpoint, make_context, make_ipc_socket, make_socket
-from ganglion.runtime.uplink import (
-    BEAT_SECONDS,
-    ControlListener,
-    NameServerSession,
-    NameServerUplink,
-    Session,
-    SidecarSession,
-    SidecarUplink,
-    decode_or_none,
-)
+from ganglion.runtime.uplink import ControlListener, NameServerUplink, Session, SidecarUplink, decode_or_none
 from ganglion.runtime.zap import ZapHandler, ZapPolicy
 from ganglion.wire.control import Notice, Refuse, Report
 
@@ -102,7 +96,7 @@ class ControlThread:
         )
         self._on_fatal = relayed.on_fatal
         self._session: Session = (
-            NameServerSession(uplink, report, relayed) if isinstance(uplink, NameServerUplink) else SidecarSession(uplink, report, relayed)
+            MemberSession(uplink, report, relayed) if isinstance(uplink, NameServerUplink) else AppSession(uplink, report, relayed)
         )
         self._thread = threading.Thread(target=self._run, name="ganglion-control", daemon=True)
         self._started = threading.Event()

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ganglion.runtime.app_session import AppSession
+from ganglion.runtime.member_session import MemberSession
+from ganglion.runtime.session import ANSWER_SECONDS
 from ganglion.runtime.sockets import CurveKeys
-from ganglion.runtime.uplink import ANSWER_SECONDS, NameServerSession, NameServerUplink, SidecarSession, SidecarUplink
+from ganglion.runtime.uplink import NameServerUplink, SidecarUplink
 from ganglion.wire.control import (
     AppHello,
     AppReport,
@@ -55,7 +58,7 @@ class Desk:
             parts={"in": Part("lines", "Pull")},
             shutdown_seconds=60,
         )
-        self.session = NameServerSession(uplink, lambda: self.report, self.heard.listener)
+        self.session = MemberSession(uplink, lambda: self.report, self.heard.listener)
 
     def said(self) -> list[Message | Join]:
         frames = list(self.session.outbox)
@@ -255,7 +258,7 @@ def test_notices_wait_for_the_connection_and_are_bounded(desk: Desk) -> None:
 def test_sidecar_leg_says_hello_and_reports() -> None:
     heard = Heard()
     report = Report(phase="Ready")
-    session = SidecarSession(SidecarUplink(Path("/run/control.sock"), "worker-0", 7, "key"), lambda: report, heard.listener)
+    session = AppSession(SidecarUplink(Path("/run/control.sock"), "worker-0", 7, "key"), lambda: report, heard.listener)
     session.connected(0)
     session.received(AppWelcome(version=1, replica="worker-0", epoch="s1"), 0)
     hello, first = (decode(frame) for frame in session.outbox)
