@@ -14,7 +14,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,8 @@ from ganglion.runtime.member_session import MemberSession
 from ganglion.runtime.session import BEAT_SECONDS
 from ganglion.runtime.sockets import Context, Socket, ipc_endpoint, make_context, make_ipc_socket, make_socket
 from ganglion.runtime.uplink import ControlListener, NameServerUplink, Session, SidecarUplink, decode_or_none
-from ganglion.runtime.zap import ZapHandler, ZapPolicy
-from ganglion.wire.control import Notice, Refuse, Report
+from ganglion.runtime.zap import PATIENCE_SECONDS, Allowed, ZapHandler, ZapPolicy
+from ganglion.wire.control import ChannelState, Notice, Peer, Refuse, Report
 
 __all__ = ["ControlListener", "ControlThread", "NameServerUplink", "SidecarUplink"]
 
@@ -70,6 +70,8 @@ class ControlThread:
         report: called in the control thread whenever a beat may be due. It may only read, and must be cheap.
         listener: what the main loop hears.
         policy: allow lists for ZAP; None: everybody is refused.
+        admits: peers of the directory → allow lists by ZAP domain. Called in the control thread: who is new in the directory may connect
+            even while a handler blocks the main one. None: somebody else sets the policy.
         data_context: context whose servers ask our ZAP handler; None when this process binds no network sockets.
     """
 
@@ -81,15 +83,18 @@ class ControlThread:
         report: Callable[[], Report],
         listener: ControlListener,
         policy: ZapPolicy | None = None,
+        admits: Callable[[Iterable[Peer]], Mapping[str, Allowed]] | None = None,
         data_context: Context | None = None,
     ) -> None:
         self.uplink = uplink
         self.policy = policy if policy is not None else ZapPolicy()
         self._loop = loop
         self._data_context = data_context
+        self._admits = admits
+        self._tell_directory = self._in_loop(listener.on_directory)
         relayed = ControlListener(
             on_joined=self._in_loop(listener.on_joined),
-            on_directory=self._in_loop(listener.on_directory),
+            on_directory=self._on_directory,
             on_command=self._in_loop(listener.on_command),
             on_fatal=self._in_loop(listener.on_fatal),
             on_lost=self._in_loop(listener.on_lost),
@@ -228,6 +233,11 @@ class ControlThread:
 
     # -- control thread ------------------------------------------------------------------------------------------------------------
 
+    def _on_directory(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
+        if self._admits is not None:
+            self.policy.replace(self._admits(peers.values()))
+        self._tell_directory(peers, channels)
+
     def _run(self) -> None:
         context: Context | None = None
         leg: _Leg | None = None
@@ -235,7 +245,7 @@ class ControlThread:
             context = make_context()
             self._handlers.append(ZapHandler(context, self.policy))
             if self._data_context is not None:
-                self._handlers.append(ZapHandler(self._data_context, self.policy))
+                self._handlers.append(ZapHandler(self._data_context, self.policy, patience=PATIENCE_SECONDS))
             leg = self._make_leg(context)
             self._started.set()
             while not self._stopping:
@@ -286,10 +296,11 @@ class ControlThread:
         self._poll(leg, now)
         now = time.monotonic()
         self._drain_wakeups()
+        # Received before the monitor is read: a goodbye's answer and the end of the connection may arrive together.
+        # And before handshakes are judged: the directory may tell of the peers that ask.
+        self._receive(leg.socket, now)
         for handler in self._handlers:
             handler.answer()
-        # Received before the monitor is read: a goodbye's answer and the end of the connection may arrive together.
-        self._receive(leg.socket, now)
         self._watch_connection(leg, now)
         if self._exit_at is not None and now >= self._exit_at[0]:
             log.critical("not finished in time; the process ends now with code %d", self._exit_at[1])

@@ -140,6 +140,7 @@ class Sidecar:
             report=self._report,
             listener=listener,
             policy=self._policy,
+            admits=lambda peers: allowed_keys(self.wiring, peers),
             data_context=self._context if self._keys else None,
         )
 
@@ -166,7 +167,6 @@ class Sidecar:
         self._latch()
 
     def _on_directory(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
-        self._policy.replace(allowed_keys(self.wiring, peers.values()))
         wanted = desired(self.wiring, peers.values())
         for alias, relay in self._relays.items():
             set_peers(relay, wanted[alias])

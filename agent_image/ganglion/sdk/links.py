@@ -94,7 +94,15 @@ class ProcessLink:
                 shutdown_seconds=float(server.shutdown_timeout_seconds),
             )
         data = self._context if self._in_process and self._keys is not None else None
-        self._control = ControlThread(uplink, loop=loop, report=report, listener=listener, policy=self._policy, data_context=data)
+        self._control = ControlThread(
+            uplink,
+            loop=loop,
+            report=report,
+            listener=listener,
+            policy=self._policy,
+            admits=lambda peers: allowed_keys(self._wiring, peers),
+            data_context=data,
+        )
         return self._control
 
     def make_plane(self, reactor: Reactor) -> Plane:
@@ -120,7 +128,6 @@ class ProcessLink:
 
     def apply(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
         """See `Link.apply`."""
-        self._policy.replace(allowed_keys(self._wiring, peers.values()))
         if self._plane is not None:
             wanted = desired(self._wiring, peers.values())
             self._plane.endpoint.apply(wanted)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import zmq
 
+from ganglion.runtime import zap
 from ganglion.runtime.sockets import CurveKeys, Socket, make_context, make_socket
-from ganglion.runtime.zap import ANY_KEY, ZapHandler, ZapPolicy
+from ganglion.runtime.zap import ANY_KEY, PATIENCE_SECONDS, ZapHandler, ZapPolicy
 from tests.support.wait import wait_for
 
 DOMAIN = "lines.Push.out"
@@ -19,11 +21,11 @@ DOMAIN = "lines.Push.out"
 class Server:
     """A CURVE ROUTER whose handshakes a thread with our handler answers."""
 
-    def __init__(self, policy: ZapPolicy, *, curve: bool = True) -> None:
+    def __init__(self, policy: ZapPolicy, *, curve: bool = True, patience: float = 0.0) -> None:
         self.policy = policy
         self.context = make_context()
         self.keys = CurveKeys.generate()
-        self.handler = ZapHandler(self.context, policy)
+        self.handler = ZapHandler(self.context, policy, patience=patience)
         self.router = make_socket(self.context, zmq.ROUTER, curve=self.keys if curve else None, zap_domain=DOMAIN)
         self.router.bind("tcp://127.0.0.1:*")
         self.endpoint = self.router.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
@@ -34,8 +36,8 @@ class Server:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            if self.handler.socket.poll(50):
-                self.handler.answer()
+            self.handler.socket.poll(50)
+            self.handler.answer()
 
     def client(self, keys: CurveKeys | None, *, server_key: str | None = None) -> Socket:
         socket = make_socket(
@@ -58,8 +60,8 @@ class Server:
 def serve() -> Iterator[Callable[..., Server]]:
     made: list[Server] = []
 
-    def factory(policy: ZapPolicy, **other: bool) -> Server:
-        made.append(Server(policy, **other))
+    def factory(policy: ZapPolicy, **other: float) -> Server:
+        made.append(Server(policy, curve=bool(other.get("curve", True)), patience=other.get("patience", 0.0)))
         return made[-1]
 
     yield factory
@@ -181,3 +183,52 @@ def test_keys_are_checked_and_hidden() -> None:
         CurveKeys("short", keys.secret)
     with pytest.raises(ValueError, match="Z85"):
         CurveKeys.from_secret("ü" * 40)
+
+
+def test_the_handshake_of_a_key_that_comes_in_a_moment_is_held(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, policy = CurveKeys.generate(), ZapPolicy()
+    policy.allow(DOMAIN, [])
+    asked = threading.Event()
+    decide = policy.decide
+
+    def noted(*request: Any) -> zap.Decision:
+        asked.set()
+        return decide(*request)
+
+    monkeypatch.setattr(policy, "decide", noted)
+    server = serve(policy, patience=PATIENCE_SECONDS)
+    server.client(keys).send(b"early")
+    assert asked.wait(10)
+    policy.allow(DOMAIN, [keys.public])
+    assert _user_id(server) == keys.public
+    assert server.handler.refused == 0
+
+
+def test_a_key_that_stays_unknown_is_refused_and_may_try_again(serve: Callable[..., Server]) -> None:
+    keys, policy = CurveKeys.generate(), ZapPolicy()
+    policy.allow(DOMAIN, [])
+    server = serve(policy, patience=0.2)
+    server.client(keys).send(b"queued meanwhile")
+    wait_for(lambda: server.handler.refused, what="a refusal")
+    policy.allow(DOMAIN, [keys.public])
+    assert _user_id(server, 20_000) == keys.public
+
+
+def test_no_more_handshakes_are_held_than_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zap, "MAX_HELD", 2)
+    context = make_context()
+    handler = ZapHandler(context, ZapPolicy(), patience=PATIENCE_SECONDS)
+    askers = [context.socket(zmq.DEALER) for _ in range(3)]
+    try:
+        for asker in askers:
+            asker.connect(zap.ZAP_ENDPOINT)
+            asker.send_multipart([b"", b"1.0", b"id", DOMAIN.encode(), b"127.0.0.1", b"", b"CURVE", b"k" * 32])
+        wait_for(lambda: handler.answer() and handler.refused, what="a refusal")
+        assert askers[0].poll(10_000)
+        assert askers[0].recv_multipart()[3] == b"300"
+        assert handler.refused == 1
+    finally:
+        for asker in askers:
+            asker.close()
+        handler.close()
+        context.term()
