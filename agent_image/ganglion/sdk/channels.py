@@ -241,6 +241,11 @@ class Channels:
         return all(inlet.idle for inlet in self.inlets.values())
 
     @property
+    def delivered(self) -> int:
+        """Messages handed to handlers so far."""
+        return sum(inlet.delivered for inlet in self.inlets.values())
+
+    @property
     def at_rest(self) -> bool:
         """Nothing sent is unsettled."""
         return all(outlet.at_rest for outlet in self.outlets.values())

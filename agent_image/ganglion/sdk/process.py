@@ -8,7 +8,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, cast
 
 from ganglion.runtime.control import ControlListener, ControlThread
@@ -18,9 +18,11 @@ from ganglion.runtime.reactor import Reactor
 from ganglion.sdk.agent import Agent
 from ganglion.sdk.channels import Channels
 from ganglion.sdk.core import Core
-from ganglion.sdk.errors import AgentStopping, HandlerError
+from ganglion.sdk.errors import HandlerError
 from ganglion.sdk.faults import Faults
+from ganglion.sdk.function import FunctionRun
 from ganglion.sdk.gate import Gate
+from ganglion.sdk.hooks import Hooks
 from ganglion.sdk.lifecycle import BYE_SECONDS, EXIT_FAILED, Facts, Lifecycle, Stage
 from ganglion.sdk.link import Link
 from ganglion.sdk.mailbox import HandedBack
@@ -32,8 +34,6 @@ from ganglion.wiring import WiringDocument
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 1.0
-"""osBrain's poll timeout: `idle` runs once for each such span without input."""
 LOOK_SECONDS = 0.02
 """How often conditions without a callback (ledger at rest, handlers idle) are looked at while something waits for them."""
 CONTROL_FAILED = "ControlThreadFailed"
@@ -74,8 +74,7 @@ class AgentProcess:
         self._bye_done = False
         self._wrecked = False
         """SystemExit left a handler: its message is never finished, so nothing waits for it."""
-        self._function: asyncio.Future[None] | None = None
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self.hooks = Hooks(loop, self.faults, self._wake)
         self._changed = asyncio.Event()
         self._made = False
         self.orders = Orders(self.lifecycle, self.drain_seconds, self._wake)
@@ -99,6 +98,8 @@ class AgentProcess:
         except BaseException:
             self._close_surroundings()
             raise
+        once = wiring.agent.run == "Once"
+        self.function = FunctionRun(self.core, self.faults, self.lifecycle, once=once, changed=self._wake)
         self.orders.attach(self.core, self.control, self.gate)
         self._made = True
 
@@ -142,8 +143,8 @@ class AgentProcess:
         """
         try:
             self.orders.watch_signals()
-            if self._complete(self._start()):
-                self._run_target()
+            if self._complete(self._start()) and self.target.function is not None:
+                self.function.run(self.target.function)
             self._complete(self._serve())
             self._check_refusal()
             return self.lifecycle.exit_code if self._fatal is None else EXIT_FAILED
@@ -195,7 +196,7 @@ class AgentProcess:
             inlet.start()
         self.core.timers.start()
         if type(agent).idle is not Agent.idle:
-            self.loop.call_later(IDLE_SECONDS, self._idle, -1)
+            self.hooks.watch_idle(agent.idle, lambda: self.channels.idle and not self.lifecycle.ending, lambda: self.channels.delivered)
         self._phase = "Ready"
         self.control.poke()
         return True
@@ -233,44 +234,6 @@ class AgentProcess:
             log.info("waiting for %s", self.link.upstream)
             self.loop.call_later(WAITING_LINE_SECONDS, self._still_waiting)
 
-    # -- the agent's function
-
-    def _run_target(self) -> None:
-        function = self.target.function
-        if function is None:
-            return
-        if inspect.iscoroutinefunction(function):
-            self._function = self.loop.create_task(self._run_coroutine(function))
-            return
-        try:
-            # The loop stands still meanwhile: whatever the function waits for turns it.
-            function(self.agent)
-        except BaseException as error:  # noqa: BLE001 - sys.exit ends in order too
-            self._function_ended(error)
-        else:
-            self._function_ended(None)
-
-    async def _run_coroutine(self, function: Callable[[Agent], Awaitable[Any]]) -> None:
-        try:
-            await function(self.agent)
-        except asyncio.CancelledError:
-            self._function_ended(AgentStopping("cancelled: the agent ends"))
-        except BaseException as error:  # noqa: BLE001
-            self._function_ended(error)
-        else:
-            self._function_ended(None)
-
-    def _function_ended(self, error: BaseException | None) -> None:
-        told = self.core.stopping
-        self.core.function_returned()
-        if isinstance(error, AgentStopping) and told:
-            pass
-        elif error is not None:
-            self.faults.function(error)
-        elif self.wiring.agent.run == "Once" and not told:
-            self.lifecycle.complete(time.monotonic(), "the function returned")
-        self._wake()
-
     # -- serve
 
     async def _serve(self) -> None:
@@ -297,7 +260,7 @@ class AgentProcess:
             for alias, inlet in self.channels.inlets.items():
                 if streams.look(alias, now, idle=inlet.idle, delivered=inlet.delivered):
                     log.info("channel %r: the stream has ended", alias)
-                    self._spawn(f"on_end({alias!r})", functools.partial(self.agent.on_end, alias))
+                    self.hooks.spawn(f"on_end({alias!r})", functools.partial(self.agent.on_end, alias))
                     self.core.wake()
         self._judge_end(now)
         if self.lifecycle.ending:
@@ -310,7 +273,9 @@ class AgentProcess:
     def _judge_end(self, now: float) -> None:
         """When all inputs have ended nothing more will be sent, unless a timer, a hook or the function still does."""
         core = self.core
-        quiet = core.streams.all_ended and not core.streams.reopened and not self._tasks and not core.in_function and len(core.timers) == 0
+        quiet = (
+            core.streams.all_ended and not core.streams.reopened and not self.hooks.busy and not core.in_function and len(core.timers) == 0
+        )
         if quiet == self._nothing_more:
             return
         self._nothing_more = quiet
@@ -324,7 +289,7 @@ class AgentProcess:
         return Facts(
             sources_done=not core.in_function,
             inputs_at_rest=core.streams.at_rest and idle,
-            handlers_idle=idle and not core.timers.busy and not self._tasks,
+            handlers_idle=idle and not core.timers.busy and not self.hooks.busy,
             outputs_at_rest=self.channels.at_rest,
             hook_done=self._hook_done,
             bye_done=self._bye_done,
@@ -340,11 +305,10 @@ class AgentProcess:
                 for mailbox in self.channels.mailboxes.values():
                     mailbox.drop(HandedBack())
             case Stage.EXIT_HOOK:
-                for task in (*self._tasks, self._function):
-                    if task is not None:
-                        task.cancel()
+                self.hooks.cancel()
+                self.function.cancel()
                 self.reactor.resume()
-                self._spawn("on_exit", self._exit_hook)
+                self.hooks.spawn("on_exit", self._exit_hook)
             case Stage.LAST_FLUSH:
                 if self.lifecycle.says_end:
                     for outlet in self.channels.outlets.values():
@@ -354,7 +318,7 @@ class AgentProcess:
                     counts = ", ".join(f"{alias}: {count}" for alias, count in self.channels.unsettled().items())
                     log.warning("leaving with messages unsettled (%s)", counts or "unknown")
                 self._phase = self.lifecycle.phase
-                self._spawn("goodbye", self._bye)
+                self.hooks.spawn("goodbye", self._bye)
             case _:
                 pass
         self.core.flush()
@@ -372,31 +336,6 @@ class AgentProcess:
             await self.control.bye(self.lifecycle.completed, BYE_SECONDS)
         finally:
             self._bye_done = True
-
-    def _spawn(self, name: str, hook: Callable[[], Any]) -> None:
-        async def call() -> None:
-            try:
-                result = hook()
-                if inspect.isawaitable(result):
-                    await result
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - user code
-                self.faults.hook(name, error)
-
-        task = self.loop.create_task(call())
-        self._tasks.add(task)
-        task.add_done_callback(self._hook_ended)
-
-    def _hook_ended(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.discard(task)
-        self._wake()
-
-    def _idle(self, before: int) -> None:
-        if self.lifecycle.ending:
-            return
-        delivered = sum(inlet.delivered for inlet in self.channels.inlets.values())
-        if delivered == before and self.channels.idle and not self._tasks:
-            self._spawn("idle", self.agent.idle)
-        self.loop.call_later(IDLE_SECONDS, self._idle, delivered)
 
     def _asked_to_end(self, completed: bool) -> None:
         now = time.monotonic()
