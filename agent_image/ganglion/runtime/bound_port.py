@@ -316,17 +316,13 @@ class BoundPort:
             if len(self._links) >= MAX_LINKS:
                 self._refuse(ident, "TooManyLinks", f"at most {MAX_LINKS}")
                 return
-            for other in list(self._links.values()):
-                if other.peer is not None and (self._anybody or other.peer.replica == peer.replica):
-                    if (
-                        other.peer.incarnation.supersedes(peer.incarnation)
-                        and other.peer.incarnation != peer.incarnation
-                        and not self._anybody
-                    ):
-                        self._refuse(ident, "Fenced", "a newer incarnation is connected")
-                        return
-                    other.send(frames.encode_control(frames.REFUSE, {"code": "Replaced", "text": "a newer connection took over"}))
-                    self._down(other, crashed=True)
+            rivals = [link for link in self._links.values() if link.peer is not None and self._rivals(link.peer, peer)]
+            if not self._anybody and any(link.peer is not None and _newer(link.peer, peer) for link in rivals):
+                self._refuse(ident, "Fenced", "a newer incarnation is connected")
+                return
+            for other in rivals:
+                other.send(frames.encode_control(frames.REFUSE, {"code": "Replaced", "text": "a newer connection took over"}))
+                self._down(other, crashed=True)
             link = _Routed(self, ident, user_id)
             link.heard = time.monotonic()
         if not link.send(frames.encode_control(frames.WELCOME, self._identity.fields())):
@@ -336,6 +332,12 @@ class BoundPort:
             link.up = True
             self._links[ident] = link
             self._user.link_up(link)
+
+    def _rivals(self, one: Identity, other: Identity) -> bool:
+        """Whether only one of them may have a link: two lives of a replica, or two connections for the same alias of it."""
+        if self._anybody:
+            return True
+        return one.replica == other.replica and (one.alias == other.alias or one.incarnation != other.incarnation)
 
     def _admitted(self, user_id: str, peer: Identity | None) -> DesiredPeer | Identity | None:
         if self._anybody:
@@ -357,3 +359,7 @@ class BoundPort:
         if link.up:
             link.up = False
             self._user.link_down(link, crashed=crashed)
+
+
+def _newer(one: Identity, other: Identity) -> bool:
+    return one.incarnation != other.incarnation and one.incarnation.supersedes(other.incarnation)

@@ -100,7 +100,7 @@ class ConnectedPort:
         """Something was sent on them since they were last drained."""
         self._found: list[_Connection] = []
         self._retry: dict[str, tuple[float, float]] = {}
-        """replica → (monotonic time of the next attempt, delay after it)"""
+        """link → (monotonic time of the next attempt, delay after it)"""
         self._last_tick = time.monotonic()
         self._closed = False
         self.refused = 0
@@ -117,7 +117,7 @@ class ConnectedPort:
             return
         change = difference(self._peers, peers)
         for gone in change.disconnect:
-            connection = self._connections.get(gone.replica)
+            connection = self._connections.get(gone.link)
             if connection is not None:
                 # An agent that is replaced did not leave by itself, but what it could still say is on its way: read it first.
                 self._drain_connection(connection, 1 << 30)
@@ -125,8 +125,8 @@ class ConnectedPort:
                 if not connection.socket.closed:
                     self._drop(connection, crashed=False, say_bye=True)
             # After reading: a BYE asks for another attempt, and the peer is not listed any more.
-            self._retry.pop(gone.replica, None)
-        self._peers = {replica: peer for replica, peer in peers.items() if peer.endpoint}
+            self._retry.pop(gone.link, None)
+        self._peers = {link: peer for link, peer in peers.items() if peer.endpoint}
         for fresh in change.connect:
             self._open(fresh)
 
@@ -194,9 +194,9 @@ class ConnectedPort:
                     self._lost(connection, "does not answer")
             elif connection.peer is not None and connection.peer.host == "sidecar" and now - connection.heard > SILENCE_SECONDS:
                 self._lost(connection, f"silent for {SILENCE_SECONDS} s")
-        for replica, (due, _) in list(self._retry.items()):
-            if due <= now and replica not in self._connections:
-                self._open(self._peers[replica])
+        for link, (due, _) in list(self._retry.items()):
+            if due <= now and link not in self._connections:
+                self._open(self._peers[link])
 
     def touched(self, connection: _Connection) -> None:
         """A frame is being sent on this connection."""
@@ -226,7 +226,7 @@ class ConnectedPort:
             socket.disable_monitor()
             socket.close(0)
             raise GanglionError(f"cannot connect to {desired.endpoint}: {error}") from error
-        connection = self._connections[desired.replica] = _Connection(self, desired, socket, monitor, self._slotted)
+        connection = self._connections[desired.link] = _Connection(self, desired, socket, monitor, self._slotted)
         connection.send(frames.encode_control(frames.HELLO, self._identity.fields()))
         self._reactor.changed(self)
 
@@ -260,7 +260,7 @@ class ConnectedPort:
             elif kind == frames.WELCOME and not connection.up:
                 connection.peer = Identity.parse(frames.decode_control(frame)[1])
                 connection.up = True
-                self._retry.pop(connection.desired.replica, None)
+                self._retry.pop(connection.desired.link, None)
                 self._user.link_up(connection)
             elif kind == frames.REFUSE:
                 self.refused += 1
@@ -298,18 +298,18 @@ class ConnectedPort:
             self._lost(connection, "disconnected")
 
     def _lost(self, connection: _Connection, why: str) -> None:
-        replica = connection.desired.replica
+        link = connection.desired.link
         if connection.up:
-            log.info("link to %s lost: %s", replica, why)
+            log.info("link to %s lost: %s", link, why)
         self._drop(connection, crashed=True, say_bye=False)
-        _, delay = self._retry.get(replica, (0.0, RETRY_SECONDS))
+        _, delay = self._retry.get(link, (0.0, RETRY_SECONDS))
         # Jitter: a binder that restarts is not greeted by all its peers at once.
         due = time.monotonic() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        self._retry[replica] = (due, min(delay * 2, RETRY_MAX_SECONDS))
+        self._retry[link] = (due, min(delay * 2, RETRY_MAX_SECONDS))
 
     def _drop(self, connection: _Connection, *, crashed: bool, say_bye: bool) -> None:
-        if self._connections.get(connection.desired.replica) is connection:
-            del self._connections[connection.desired.replica]
+        if self._connections.get(connection.desired.link) is connection:
+            del self._connections[connection.desired.link]
         self._reactor.changed(self)
         _shut(connection, say_bye=say_bye)
         if connection.up:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganglion.runtime.barrier import BarrierGate
@@ -89,7 +89,7 @@ def open_port(
             reactor,
             context,
             user,
-            location.identity,
+            replace(location.identity, alias=channel.alias),
             curve=location.curve,
             max_frame_bytes=max_frame_bytes(channel),
             zero_copy=zero_copy,

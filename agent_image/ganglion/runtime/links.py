@@ -29,19 +29,22 @@ class Identity:
         incarnation: which life of it.
         host: `sidecar`: runs no user code, so it answers heartbeats at any time and its loss is no message's fault;
             `process`: hosts handlers, which may keep it from answering.
+        alias: which of its aliases connects; a replica may have several on one channel. Empty in a WELCOME.
     """
 
     replica: str
     incarnation: Incarnation
     host: Host = "process"
+    alias: str = ""
 
     def fields(self) -> dict[str, Any]:
         """Fields of HELLO and WELCOME."""
-        return {
+        fields: dict[str, Any] = {
             "replica": self.replica,
             "incarnation": [self.incarnation.uid, self.incarnation.start, self.incarnation.issued],
             "host": self.host,
         }
+        return {**fields, "alias": self.alias} if self.alias else fields
 
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Identity:
@@ -50,14 +53,16 @@ class Identity:
         Raises:
             FrameError: a field is missing or of the wrong type.
         """
-        replica, life, host = fields.get("replica"), fields.get("incarnation"), fields.get("host")
+        replica, life, host, alias = fields.get("replica"), fields.get("incarnation"), fields.get("host"), fields.get("alias", "")
         if not isinstance(replica, str) or len(replica) > 253:
             raise frames.FrameError(f"field replica: found {str(replica)[:80]!r}, expected a name")
         if not isinstance(life, list) or len(life) != 3 or not isinstance(life[0], str) or not all(type(part) is int for part in life[1:]):
             raise frames.FrameError(f"field incarnation: found {str(life)[:80]!r}, expected [uid, start, issued]")
         if host not in ("sidecar", "process"):
             raise frames.FrameError(f"field host: found {str(host)[:80]!r}, expected sidecar or process")
-        return cls(replica, Incarnation(life[0], life[1], life[2]), host)
+        if not isinstance(alias, str) or len(alias) > 253:
+            raise frames.FrameError(f"field alias: found {str(alias)[:80]!r}, expected a name")
+        return cls(replica, Incarnation(life[0], life[1], life[2]), host, alias)
 
 
 class Link:
