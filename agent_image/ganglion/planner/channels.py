@@ -145,13 +145,9 @@ def _causal_edges(view: DomainView) -> dict[str, list[str]]:
 
 def _counts(channel: Channel, view: DomainView) -> dict[str, int]:
     """Role → replicas that agents declare; whoever sends to a channel also sends its dead letters."""
-    counts: dict[str, int] = dict.fromkeys(ROLES[channel.spec.pattern], 0)
-    for agent, entry in view.participants(channel.name):
-        if entry.role in counts:
-            counts[entry.role] += agent.desired_replicas
+    counts: dict[str, int] = {role: view.replicas(channel.name, role) for role in ROLES[channel.spec.pattern]}
     if channel.spec.pattern == "PushPull":
-        for source in view.dead_letter_sources(channel.name):
-            counts["Push"] += sum(agent.desired_replicas for agent, entry in view.participants(source.name) if entry.role == "Push")
+        counts["Push"] += sum(view.replicas(source.name, "Push") for source in view.dead_letter_sources(channel.name))
     return counts
 
 
@@ -165,7 +161,7 @@ def plan_channel(channel: Channel, view: DomainView) -> ChannelPlan:
 
 def _plan(channel: Channel, view: DomainView) -> ChannelPlan:
     counts = _counts(channel, view)
-    plain = any(agent.speaks(entry) == "Plain" for agent, entry in view.participants(channel.name) if entry.role in counts)
+    plain = view.plain(channel.name, counts)
     carrier = _carrier(channel)
     sender = next(role for role in counts if role in SENDING)
     receiver = next(role for role in counts if role not in SENDING)

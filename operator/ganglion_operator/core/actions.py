@@ -62,6 +62,21 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """A pass that rendered an agent's objects and found all of them in place: as long as nothing of this differs, the next one need not.
+
+    Attributes:
+        sources: what was rendered.
+        found: identities of what exists.
+        code_map: name of the ConfigMap that the pods mount.
+    """
+
+    sources: tuple[object, ...]
+    found: tuple[object, ...]
+    code_map: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One pass over one object.
 
@@ -70,9 +85,11 @@ class Plan:
         status: fields of the status that belong to the operator, to apply when they differ; None to leave it alone.
         notices: Events that go with the status.
         requeue_after: seconds until the next look, although nothing may have happened; None for never.
+        settled: for the next pass over the same agent.
     """
 
     actions: tuple[Action, ...] = ()
     status: Body | None = None
     notices: tuple[Notice, ...] = ()
     requeue_after: float | None = None
+    settled: Settled | None = None

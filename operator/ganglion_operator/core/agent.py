@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ganglion.api import Agent, AgentStatus
+from ganglion.api import Agent, AgentStatus, NameServer
 from ganglion.api.names import LABEL_AGENT
 from ganglion.planner import AgentObserved, agent_status
 from ganglion.wiring import WiringDocument
-from ganglion_operator.core.actions import Action, Apply, Delete, Notice, Patch, Plan
+from ganglion_operator.core.actions import Action, Apply, Delete, Notice, Patch, Plan, Settled
+from ganglion_operator.core.drift import identity
 from ganglion_operator.core.kinds import AGENT, CONFIGMAP, DISRUPTION_BUDGET, JOB, POD, STATEFULSET, Body, Key, Kind
 from ganglion_operator.core.meta import owner_reference
 from ganglion_operator.core.ownership import RECHECK_SECONDS, Ensured, ensure, owned_by
@@ -67,13 +68,17 @@ class _Pass:
         self.conflict: str | None = None
         self.requeue: list[float] = []
         self.image: str | None = None
+        self.mounted: str | None = None
         self.ignored: str | None = None
         self.problem: tuple[str, str] | None = None
+        self.unsettled = False
+        self.settled: Settled | None = None
         mine = owned_by(snapshot.workload, snapshot.agent)
         self.workload = snapshot.workload if mine else None
 
     def _ensure(self, kind: Kind, desired: Body, existing: Body | None, *, immutable: bool = False) -> Ensured:
         result = ensure(kind, desired, self.agent, existing, self.around.alive, immutable=immutable)
+        self.unsettled = self.unsettled or result != Ensured()
         if result.action is not None:
             self.actions.append(result.action)
         if result.conflict is not None:
@@ -89,31 +94,56 @@ class _Pass:
         server = snapshot.server
         if server is None:
             raise AssertionError("a wiring exists only with a NameServer")
+        self.image = runtime_image(agent, intent, self.around.settings.agent_image)
+        sources = (snapshot.plan, server, self.image, self.around.settings)
+        existing = [body for body in (snapshot.workload, snapshot.budget, *snapshot.code_maps) if body is not None]
+        found = tuple(identity(body) for body in existing)
+        known = snapshot.settled
+        if known is not None and known.sources == sources and known.found == found:
+            self.settled = known
+            self._roll(intent)
+            self._former_code(known.code_map)
+            return
+        before = len(self.actions)
+        rendered = self._render(wiring, intent, server, self.image)
+        # An action may fail: the next pass must ask for it again.
+        if rendered and self.kind is STATEFULSET and not self.unsettled and len(self.actions) == before:
+            self.settled = Settled(sources, found, self.mounted)
+
+    def _render(self, wiring: WiringDocument, intent: str, server: NameServer, image: str) -> bool:
+        """Bring every object to its rendered form; False when it cannot be rendered."""
+        snapshot, agent = self.snapshot, self.agent
         size = len(wiring.to_json().encode())
         if size > WIRING_LIMIT:
             self.problem = (
                 "WiringTooLarge",
                 f"spec.attributes and spec.channels make {size} bytes of wiring; must be at most {WIRING_LIMIT}; move data to spec.code or volumes",
             )
-            return
+            return False
         files = code_map(agent)
         code = agent.spec.code
         mounted = files["metadata"]["name"] if files is not None else code.config_map_ref.name if code and code.config_map_ref else None
         if files is not None:
             existing = next((body for body in snapshot.code_maps if body["metadata"]["name"] == mounted), None)
             self._ensure(CONFIGMAP, files, existing, immutable=True)
-        self.image = runtime_image(agent, intent, self.around.settings.agent_image)
-        template = agent_pod(agent, server, wiring, self.around.settings, intent=intent, runtime_image=self.image, code_map=mounted)
+        self.mounted = mounted
+        template = agent_pod(agent, server, wiring, self.around.settings, intent=intent, runtime_image=image, code_map=mounted)
         if self.kind is JOB:
             self._job(template, intent)
         else:
             self._statefulset(template, intent)
         self._budget()
         self._former_code(mounted)
+        return True
 
     def _statefulset(self, template: Body, intent: str) -> None:
         result = self._ensure(STATEFULSET, statefulset(self.agent, template, self.snapshot.plan.replicas), self.snapshot.workload)
-        if result.action is not None or self.workload is None or deleting(self.workload):
+        if result.action is None:
+            self._roll(intent)
+
+    def _roll(self, intent: str) -> None:
+        """Replace pods of another intent, a few at a time."""
+        if self.workload is None or deleting(self.workload):
             return
         status = self.workload.get("status") or {}
         if status.get("observedGeneration") != self.workload["metadata"].get("generation"):
@@ -294,4 +324,5 @@ def plan_pass(snapshot: AgentSnapshot, around: Around) -> Plan:
         status=status.to_dict() if status != agent.status else None,
         notices=_notices(agent.status, status),
         requeue_after=min(work.requeue, default=None),
+        settled=work.settled,
     )

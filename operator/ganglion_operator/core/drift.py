@@ -53,6 +53,13 @@ def stamp(body: Body) -> Body:
     return {**body, "metadata": {**metadata, "annotations": {**metadata.get("annotations", {}), ANNOTATION_APPLIED: digest}}}
 
 
+def identity(body: Body) -> tuple[Any, ...]:
+    """Changes whenever `drifted` may change its answer about a stored object (trimmed): the API server counts changes of specs."""
+    metadata = body["metadata"]
+    fields = ("uid", "generation", "deletionTimestamp", "labels", "annotations", "ownerReferences")
+    return (*(metadata.get(field) for field in fields), body.get("contentHash"))
+
+
 def drifted(desired: Body, actual: Body) -> bool:
     """Whether `actual` (trimmed) must be applied again to become `desired` (stamped)."""
     metadata, found = desired["metadata"], actual["metadata"]

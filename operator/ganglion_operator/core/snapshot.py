@@ -9,6 +9,7 @@ from datetime import datetime
 from ganglion.api import Agent, Channel, NameServer
 from ganglion.api.nameserver import AgentCount, ChannelCount
 from ganglion.planner import AgentPlan, ChannelPlan
+from ganglion_operator.core.actions import Settled
 from ganglion_operator.core.curve import KeyPair
 from ganglion_operator.core.kinds import Body, Kind
 from ganglion_operator.core.settings import PodSettings
@@ -56,6 +57,7 @@ class AgentSnapshot:
         pods: those of the workload.
         code_maps: ConfigMaps that hold inline code, current and former.
         count: what the name server counted.
+        settled: what the last pass found in place, if it did.
     """
 
     agent: Agent
@@ -67,6 +69,7 @@ class AgentSnapshot:
     budget: Body | None = None
     code_maps: tuple[Body, ...] = ()
     count: AgentCount | None = None
+    settled: Settled | None = None
 
 
 @dataclass(frozen=True, slots=True)

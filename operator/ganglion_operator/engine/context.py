@@ -11,14 +11,11 @@ from ganglion_operator.core.kinds import Body, Key, Kind
 from ganglion_operator.core.settings import PodSettings
 from ganglion_operator.core.snapshot import TokenKeys
 from ganglion_operator.engine.queue import Queue
-from ganglion_operator.engine.relations import Relations
+from ganglion_operator.engine.relations import Relations, owner_delay
 from ganglion_operator.engine.store import Change, Store
 from ganglion_operator.engine.views import Views
 from ganglion_operator.kube.port import KubernetesPort
 from ganglion_operator.metrics import Metrics
-
-CHILD_SECONDS = 0.1
-"""A workload and its pods change several times in a row: one look at their owner is enough for all of it."""
 
 
 @dataclass
@@ -66,7 +63,9 @@ class Engine:
             if key == without:
                 continue
             if key in owners and not initial:
-                self.queue.add_soon(key, CHILD_SECONDS)
+                delay = owner_delay(change)
+                if delay is not None:
+                    self.queue.add_soon(key, delay)
             else:
                 self.queue.add(key, initial=initial)
 

@@ -6,6 +6,9 @@ import logging
 import os
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from ganglion.api import Agent, Channel, NameServer
 from ganglion.api.nameserver import AgentCount, ChannelCount
@@ -35,8 +38,9 @@ from ganglion_operator.core.rollout import overdue
 from ganglion_operator.core.snapshot import AgentSnapshot, Around, ChannelSnapshot, NameServerSnapshot
 from ganglion_operator.engine.context import Engine
 from ganglion_operator.engine.executor import Executor
+from ganglion_operator.engine.pace import Pace
 from ganglion_operator.engine.store import Entry
-from ganglion_operator.engine.views import Invalid, View, whole
+from ganglion_operator.engine.views import Invalid, Memo, View, intent, whole
 from ganglion_operator.kube.errors import ApiError, ApiUnavailableError
 
 logger = logging.getLogger(__name__)
@@ -45,10 +49,12 @@ STATUS_SECONDS = 1.0
 """Least time between two writes of an object's status that differ in numbers only, or in what every start goes through."""
 COUNTER_SECONDS = 5.0
 """Least time between two writes of a channel's counters: a name server reports every two seconds, people look less often."""
-LOOK_AGAIN_SECONDS = 1.0
+LOOK_AGAIN_SECONDS = 3.0
 """After a pass that acted."""
 LOOK_UP_SECONDS = 300.0
 """How long an object that is not watched is trusted to be as it was."""
+
+C = TypeVar("C", AgentCount, ChannelCount)
 
 
 class Reconciler:
@@ -60,6 +66,7 @@ class Reconciler:
         self._executor = Executor(engine)
         self._pending_keys: dict[str, KeyPair] = {}
         self._told: dict[Key, float] = {}
+        self._pace = Pace()
         self._decided: dict[Key, tuple[object, ...]] = {}
 
     async def __call__(self, key: Key) -> float | None:
@@ -71,6 +78,7 @@ class Reconciler:
         entry = self._store.get(key)
         if entry is None:
             self._told.pop(key, None)
+            self._pace.forget(key)
             self._decided.pop(key, None)
             return None
         model = whole(entry)
@@ -99,13 +107,16 @@ class Reconciler:
         match model:
             case Agent():
                 snapshot = self._agent(entry, model)
-                return agents.plan_pass(snapshot, await self._around(snapshot.pods, rejected))
+                plan = agents.plan_pass(snapshot, await self._around(snapshot.pods, rejected))
+                if entry.memo is not None:
+                    entry.memo.settled = plan.settled
+                return plan
             case Channel():
                 view = self._engine.views.get(entry.key.namespace)
                 if model.name not in view.domain.channels:
                     return Plan()
                 self._spread(entry.key, view)
-                channel = ChannelSnapshot(model, view.channel(model.name), self._channel_count(model))
+                channel = ChannelSnapshot(model, view.channel(model.name), self._count(ChannelCount, "channels", model))
                 return channels.plan_pass(channel, await self._around((), rejected))
             case NameServer():
                 await self._look_up(model)
@@ -124,34 +135,43 @@ class Reconciler:
 
     def _agent(self, entry: Entry, agent: Agent) -> AgentSnapshot:
         key, namespace = entry.key, entry.key.namespace
-        domain = self._engine.views.get(namespace).domain
-        server = domain.name_servers.get(agent.spec.name_server_ref.name)
+        view = self._engine.views.get(namespace)
+        server = view.domain.name_servers.get(agent.spec.name_server_ref.name)
         workload = self._fresh(agents.workload_kind(agent), namespace, agent.name)
-        count: AgentCount | None = None
-        if server is not None:
-            current = self._current_server(namespace, server.name)
-            count = next((item for item in current.status.agents if item.name == agent.name), None) if current else None
+        memo = self._memo(entry, view)
         return AgentSnapshot(
             agent=agent,
             metadata=entry.body["metadata"],
             server=server,
-            plan=plan_agent(agent, domain),
+            plan=memo.plan,
             workload=workload,
             pods=self._pods(key, workload),
             budget=self._fresh(DISRUPTION_BUDGET, namespace, agent.name),
             code_maps=tuple(self._store.children(key, CONFIGMAP)),
-            count=count,
+            count=self._count(AgentCount, "agents", agent) if server is not None else None,
+            settled=memo.settled,
         )
 
-    def _current_server(self, namespace: str, name: str) -> NameServer | None:
-        """The NameServer with its latest status; the view holds the one of its latest intent."""
-        entry = self._store.get(Key(NAMESERVER.kind, namespace, name))
-        model = whole(entry) if entry is not None else None
-        return model if isinstance(model, NameServer) else None
+    def _memo(self, entry: Entry, view: View) -> Memo:
+        """The plan of an agent, made anew when something that it is made of changed: thousands of passes look at numbers only."""
+        agent = intent(entry)
+        if not isinstance(agent, Agent):
+            raise TypeError(f"{entry.key} has no valid intent")
+        sources = view.sources(agent)
+        memo: Memo | None = entry.memo
+        if memo is None or memo.sources != sources:
+            memo = entry.memo = Memo(sources, plan_agent(agent, view.domain))
+        return memo
 
-    def _channel_count(self, channel: Channel) -> ChannelCount | None:
-        server = self._current_server(channel.namespace, channel.spec.name_server_ref.name)
-        return next((item for item in server.status.channels if item.name == channel.name), None) if server else None
+    def _count(self, model: type[C], field: str, owner: Agent | Channel) -> C | None:
+        """What the NameServer's latest status counts of an agent or channel."""
+        entry = self._store.get(Key(NAMESERVER.kind, owner.namespace, owner.spec.name_server_ref.name))
+        found = entry.count(field, owner.name) if entry is not None else None
+        try:
+            return model.model_validate(found) if found is not None else None
+        except ValidationError:
+            # Written under another version of the schema.
+            return None
 
     def _name_server(self, server: NameServer) -> NameServerSnapshot:
         key = Key(NAMESERVER.kind, server.namespace, server.name)
@@ -250,13 +270,16 @@ class Reconciler:
         key = entry.key
         wait = plan.requeue_after
         if plan.status is None:
+            self._pace.forget(key)
             return wait
         patience = _patience(model, plan.status)
         now = self._engine.clock()
-        # The window of an object that was never told begins now: what its first seconds bring is one write.
-        left = self._told.setdefault(key, now) + patience - now if patience else 0.0
-        if left > 0:
-            return min(left, wait) if wait is not None else left
+        if patience:
+            # The window of an object that was never told begins now: what its first seconds bring is one write.
+            left = self._pace.due(key, self._told.setdefault(key, now) + patience, now) - now
+            if left > 0:
+                return min(left, wait) if wait is not None else left
+        self._pace.forget(key)
         self._told[key] = now
         await self._write_status(entry, plan.status)
         for notice in plan.notices:

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ganglion.api.names import LABEL_CODE
+from ganglion_operator.core.drift import identity
 from ganglion_operator.core.kinds import Body, Key
+from ganglion_operator.core.rollout import active, intent_of, ready
+from ganglion_operator.core.trouble import trouble
 from ganglion_operator.engine.store import Change, Entry
 
 
@@ -64,6 +67,47 @@ def counted(change: Change) -> Iterator[Key]:
         for name in before.keys() | after.keys():
             if before.get(name) != after.get(name):
                 yield Key(kind, change.key.namespace, name)
+
+
+CHILD_SECONDS = 0.1
+"""A workload and its pods change several times in a row: one look at their owner is enough for all of it."""
+NUMBERS_SECONDS = 1.0
+"""The same for what changes numbers only."""
+
+
+def _pod_news(pod: Body) -> tuple[Any, ...]:
+    """What an owner must act on, or tell at once."""
+    metadata = pod["metadata"]
+    gone = metadata.get("deletionTimestamp")
+    return ready(pod), gone, pod["spec"].get("nodeName") if gone else None, trouble((pod,))
+
+
+def _seen(body: Body) -> bool:
+    """Whether a StatefulSet's controller knows its latest intent: old pods may be deleted then."""
+    return bool((body.get("status") or {}).get("observedGeneration") == body["metadata"].get("generation"))
+
+
+def owner_delay(change: Change) -> float | None:
+    """Seconds within which an owner must look at a change of what it owns; None when the change means nothing to it."""
+    old, new = change.old, change.new
+    if old is None and new is not None and change.key.kind in ("Pod", "StatefulSet"):
+        # It asked for it itself, and waits for it to become ready.
+        quiet = change.key.kind == "StatefulSet" or _pod_news(new.body) == (False, None, None, None)
+        return NUMBERS_SECONDS if quiet else CHILD_SECONDS
+    if old is None or new is None or old.uid != new.uid or old.owner != new.owner:
+        return CHILD_SECONDS
+    match change.key.kind:
+        case "Pod":
+            if _pod_news(old.body) != _pod_news(new.body):
+                return CHILD_SECONDS
+            counted = [(active(entry.body), intent_of(entry.body), entry.body["metadata"].get("labels")) for entry in (old, new)]
+            return NUMBERS_SECONDS if counted[0] != counted[1] else None
+        case "StatefulSet":
+            if identity(old.body) == identity(new.body) and _seen(old.body) == _seen(new.body):
+                return None
+            # A new one has no old pods.
+            return NUMBERS_SECONDS if new.body["metadata"].get("generation") == 1 else CHILD_SECONDS
+    return CHILD_SECONDS
 
 
 class Relations:

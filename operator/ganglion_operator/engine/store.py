@@ -22,7 +22,7 @@ MAX_TOMBSTONES = 20_000
 class Entry:
     """One object as last seen."""
 
-    __slots__ = ("body", "intent", "key", "looked_up", "owner", "uid", "version")
+    __slots__ = ("body", "counts", "intent", "key", "looked_up", "memo", "owner", "uid", "version")
 
     def __init__(self, key: Key, body: Body, owner: Key | None, looked_up: float | None) -> None:
         self.key = key
@@ -34,6 +34,17 @@ class Entry:
         """When it was fetched by name (seconds of the engine's clock); None for objects that a watch follows."""
         self.intent: Any = None
         """The model of the spec, made when it is first asked for and kept while the spec is the same."""
+        self.memo: Any = None
+        """What the last pass found out and the next one need not find out again; kept as long as the model."""
+        self.counts: dict[tuple[str, str], Body] | None = None
+        """Counts in a NameServer's status by (field, name), made when they are first asked for."""
+
+    def count(self, field: str, name: str) -> Body | None:
+        """One entry of a list in the status: thousands of agents look for theirs."""
+        if self.counts is None:
+            status = self.body.get("status") or {}
+            self.counts = {(part, item["name"]): item for part in ("agents", "channels") for item in status.get(part) or ()}
+        return self.counts.get((field, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +179,7 @@ class Store:
         if old is not None:
             self._drop(old)
             if _same_intent(old.body["metadata"], body["metadata"]):
-                new.intent = old.intent
+                new.intent, new.memo = old.intent, old.memo
         self._entries[key.kind][key.namespace, key.name] = new
         if new.owner is not None:
             self._children[new.owner].add(key)

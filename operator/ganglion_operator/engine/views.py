@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from ganglion.api import Agent, Channel, NameServer
 from ganglion.api.names import LABEL_CODE
 from ganglion.api.rules import violations
-from ganglion.planner import ChannelPlan, DomainView, NameServerAddress, plan_channel
+from ganglion.planner import AgentPlan, ChannelPlan, DomainView, NameServerAddress, plan_channel
+from ganglion_operator.core.actions import Settled
 from ganglion_operator.core.kinds import AGENT, CHANNEL, CONFIGMAP, NAMESERVER, Key, Kind
 from ganglion_operator.engine.relations import intent_changed
 from ganglion_operator.engine.store import Change, Entry, Store
@@ -67,6 +68,20 @@ def whole(entry: Entry) -> Model | Invalid:
     return model.model_copy(update={"status": status})
 
 
+@dataclass(slots=True)
+class Memo:
+    """What is known of one agent as long as its intent is the same.
+
+    Attributes:
+        sources: what `plan` was made of.
+        settled: what the last pass rendered and found in place.
+    """
+
+    sources: tuple[object, ...]
+    plan: AgentPlan
+    settled: Settled | None = None
+
+
 class View:
     """One namespace as the planner sees it."""
 
@@ -76,6 +91,26 @@ class View:
     def channel(self, name: str) -> ChannelPlan:
         """Plan of a channel that exists."""
         return plan_channel(self.domain.channels[name], self.domain)
+
+    def sources(self, agent: Agent) -> tuple[object, ...]:
+        """All that `plan_agent` makes the plan of `agent` from; equal as long as it would make the same one."""
+        domain, spec = self.domain, agent.spec
+        server = spec.name_server_ref.name
+        found: list[object] = [agent, domain.name_servers.get(server), domain.addresses.get(server)]
+        for entry in spec.channels:
+            name = entry.channel_ref.name
+            channel = domain.channels.get(name)
+            found.append(channel)
+            if channel is not None:
+                letters = self.channel(name).dead_letter
+                found += [
+                    domain.channels[letters] if letters is not None else None,
+                    self.decided(name),
+                    [verdict for verdict in self.channel(name).verdicts if not verdict.ok],
+                ]
+        if spec.code is not None and spec.code.config_map_ref is not None:
+            found.append(domain.code.get(spec.code.config_map_ref.name))
+        return tuple(found)
 
     def decided(self, name: str) -> tuple[object, ...]:
         """What the wiring of a channel's agents takes from decisions about the channel, beyond its spec."""
@@ -95,9 +130,17 @@ class Views:
         self._views: dict[str, View] = {}
 
     def changed(self, change: Change) -> None:
-        """Drop the view that `change` makes wrong."""
-        if change.key.kind in ("NameServer", "Channel", "Agent", "ConfigMap") and intent_changed(change):
-            self._views.pop(change.key.namespace, None)
+        """Make the view follow, or drop it."""
+        key = change.key
+        if key.kind not in ("NameServer", "Channel", "Agent", "ConfigMap") or not intent_changed(change):
+            return
+        view = self._views.get(key.namespace)
+        if view is not None and key.kind == "Agent":
+            # One of thousands: the others are not indexed again for it.
+            model = intent(change.new) if change.new is not None else None
+            view.domain.put_agent(key.name, model if isinstance(model, Agent) else None)
+        else:
+            self._views.pop(key.namespace, None)
 
     def get(self, namespace: str) -> View:
         """The view of a namespace."""

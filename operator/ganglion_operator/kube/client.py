@@ -45,6 +45,8 @@ class KubernetesClient:
         configuration.connection_pool_maxsize = MAX_CONNECTIONS
         # The queue's back-off is the only one that retries.
         configuration.retries = None
+        # Proxies come from the configuration. With aiohttp's own reading of the environment, each call asks a thread for ~/.netrc.
+        configuration.client_session_kwargs = {"trust_env": False}
         self._api = ApiClient(configuration)
         self._api.user_agent = f"{component}/1"
         self._metrics = metrics

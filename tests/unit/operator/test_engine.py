@@ -199,6 +199,66 @@ def fresh_pod(name: str, workload_uid: str, intent: str) -> dict[str, Any]:
     return body
 
 
+def test_many_agents_that_start_are_written_about_once() -> None:
+    """Each is adopted, made, and told about when it is Ready; only a few are told about while they start."""
+    count = 200
+
+    async def story(port: FakePort, simulation: Simulation) -> None:
+        port.put(fresh(name_server()))
+        port.put(fresh(channel()))
+        await simulation.settle(10)
+        port.calls.clear()
+        for number in range(count):
+            port.put(fresh(agent(f"agent-{number}")))
+        await asyncio.sleep(1)
+        for number in range(count):
+            body = port.objects[Key("StatefulSet", "default", f"agent-{number}")]
+            intent = body["spec"]["template"]["metadata"]["annotations"][ANNOTATION_INTENT]
+            starting = pod(f"agent-{number}-0", owner=f"agent-{number}", workload_uid=body["metadata"]["uid"], intent=intent, ready=False)
+            port.put(starting)
+        await asyncio.sleep(1)
+        for number in range(count):
+            key = Key("Pod", "default", f"agent-{number}-0")
+            port._store(key, {**port.objects[key], "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
+        await simulation.settle(5)
+        assert all(ready_of(port, "Agent", f"agent-{number}") == ("True", "Running") for number in range(count))
+        writes = port.writes()
+        assert writes.count(("create", "StatefulSet")) == writes.count(("apply", "Agent")) == count
+        assert writes.count(("apply_status", "Agent")) <= count * 1.25
+        looks = simulation.engine.metrics.reconciles.collect()
+        passes = sum(s.value for m in looks for s in m.samples if s.name.endswith("_total") and s.labels["controller"] == "Agent")
+        assert passes <= count * 4
+        port.calls.clear()
+        await simulation.settle()
+        assert [call for call in port.writes() if call[1] != "NameServer"] == []
+
+    play(story)
+
+
+def test_a_few_agents_are_told_about_while_they_start() -> None:
+    async def story(port: FakePort, simulation: Simulation) -> None:
+        domain(port)
+        await simulation.settle(4)
+        for name in ("source", "worker"):
+            assert ready_of(port, "Agent", name) == ("False", "Starting")
+
+    play(story)
+
+
+def test_what_is_changed_by_hand_is_put_right_although_it_was_found_in_place_before() -> None:
+    async def story(port: FakePort, simulation: Simulation) -> None:
+        domain(port)
+        await simulation.settle()
+        key = Key("StatefulSet", "default", "worker")
+        for change in ({"spec": {"replicas": 7}}, {"metadata": {"labels": {"app.kubernetes.io/name": "mine"}}}):
+            await port.patch(STATEFULSET, key, change)
+            await simulation.settle(10)
+            body = port.objects[key]
+            assert (body["spec"]["replicas"], body["metadata"]["labels"]["app.kubernetes.io/name"]) == (1, "ganglion")
+
+    play(story)
+
+
 def test_an_operator_upgrade_alone_replaces_nothing() -> None:
     async def story(port: FakePort, simulation: Simulation) -> None:
         domain(port)

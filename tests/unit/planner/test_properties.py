@@ -49,6 +49,29 @@ def view(objects: list[Any]) -> DomainView:
 
 
 @SETTINGS
+@given(domains(), domains())
+def test_a_view_that_follows_its_agents_judges_as_a_new_one(before: list[Any], after: list[Any]) -> None:
+    """Agents that come, change and go one by one leave no trace in what is concluded about channels."""
+    others = [item for item in before if not isinstance(item, Agent)]
+    kept = view(before)
+    for name, channel in kept.channels.items():
+        plan_channel(channel, kept)
+        assert kept.channels[name] is channel
+    agents = {item.name: item for item in after if isinstance(item, Agent)}
+    present = dict(kept.agents)
+    for name in {*kept.agents, *agents}:
+        kept.put_agent(name, agents.get(name))
+        present = {key: value for key, value in {**present, name: agents.get(name)}.items() if value is not None}
+        fresh = view([*others, *present.values()])
+        assert {name: plan_channel(channel, kept) for name, channel in kept.channels.items()} == {
+            name: plan_channel(channel, fresh) for name, channel in fresh.channels.items()
+        }
+        assert {name: plan_agent(agent, kept) for name, agent in kept.agents.items()} == {
+            name: plan_agent(agent, fresh) for name, agent in fresh.agents.items()
+        }
+
+
+@SETTINGS
 @given(domains(), st.randoms(use_true_random=False))
 def test_plans(objects: list[Any], random: Any) -> None:
     shuffled = list(objects)
