@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import zmq
 
@@ -284,8 +285,7 @@ class BoundPort:
             elif kind == frames.PING:
                 link.send(frames.encode_control(frames.PONG))
             elif kind == frames.REFUSE:
-                self.refused += 1
-                log.warning("peer %s refused a frame: %s", user_id, str(frames.decode_control(frame)[1].get("text", ""))[:200])
+                self._refused(link, frames.decode_control(frame)[1])
             elif kind == frames.BYE and slot == NO_SLOT:
                 self._down(link, crashed=False)
             else:
@@ -294,6 +294,14 @@ class BoundPort:
             self._refuse(ident, "UnknownVersion", str(error))
         except frames.FrameError as error:
             self._refuse(ident, "BadFrame", str(error))
+
+    def _refused(self, link: _Routed, fields: dict[str, Any]) -> None:
+        """The peer dropped a frame of ours, and does not say which: what the link holds must go elsewhere, or again."""
+        self.refused += 1
+        peer = link.peer.replica if link.peer is not None else "?"
+        log.warning("link to %s ends: it refused a frame: %s", peer, str(fields.get("text", ""))[:200])
+        link.send(frames.encode_control(frames.BYE))
+        self._down(link, crashed=False)
 
     def _deliver(self, link: _Routed, kind: int, frame: Frame, slot: bytes) -> None:
         link.heard = self._last_tick

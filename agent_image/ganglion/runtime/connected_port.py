@@ -30,7 +30,7 @@ RETRY_MAX_SECONDS = 2.0
 
 
 class _Connection(Link):
-    __slots__ = ("_port", "desired", "monitor", "opened", "socket", "suspect")
+    __slots__ = ("_port", "at_odds", "desired", "monitor", "opened", "socket", "suspect")
 
     def __init__(self, port: ConnectedPort, desired: DesiredPeer, socket: Socket, monitor: Socket, slotted: bool) -> None:
         super().__init__()
@@ -40,6 +40,8 @@ class _Connection(Link):
         self.monitor = monitor
         self.slotted = slotted
         self.suspect = False
+        self.at_odds = False
+        """One end could not read what the other said: the next attempt is not likely to end better."""
         self.opened = time.monotonic()
 
     def send(self, frame: Frame) -> bool:
@@ -264,8 +266,9 @@ class ConnectedPort:
                 self._user.link_up(connection)
             elif kind == frames.REFUSE:
                 self.refused += 1
-                text = str(frames.decode_control(frame)[1].get("text", ""))[:200]
-                self._lost(connection, f"refused: {text}")
+                fields = frames.decode_control(frame)[1]
+                connection.at_odds = fields.get("code") in ("BadFrame", "UnknownVersion")
+                self._lost(connection, f"refused: {str(fields.get('text', ''))[:200]}")
             elif kind == frames.BYE and slot == NO_SLOT:
                 if connection.up:
                     connection.up = False
@@ -284,6 +287,7 @@ class ConnectedPort:
 
     def _bad_frame(self, connection: _Connection, error: frames.FrameError) -> None:
         self.refused += 1
+        connection.at_odds = True
         log.warning("peer %s: %s", connection.desired.replica, error)
         connection.send(frames.encode_control(frames.REFUSE, {"code": "BadFrame", "text": str(error)}))
 
@@ -303,6 +307,8 @@ class ConnectedPort:
             log.info("link to %s lost: %s", link, why)
         self._drop(connection, crashed=True, say_bye=False)
         _, delay = self._retry.get(link, (0.0, RETRY_SECONDS))
+        if connection.at_odds:
+            delay = RETRY_MAX_SECONDS
         # Jitter: a binder that restarts is not greeted by all its peers at once.
         due = time.monotonic() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._retry[link] = (due, min(delay * 2, RETRY_MAX_SECONDS))

@@ -177,7 +177,12 @@ class EndpointInlet:
         if kind == frames.DATA:
             if slot != NO_SLOT and key not in self._routes:
                 self._add_route(key, link, slot)
-            self._on_batch(key, frames.decode_data(frame))
+            try:
+                data = frames.decode_data(frame)
+            except frames.FrameError as error:
+                self._on_unreadable(key, frames.data_head(frame), error)
+            else:
+                self._on_batch(key, data)
         elif slot != NO_SLOT:
             if kind == frames.WELCOME:
                 self._add_route(key, link, slot)
@@ -280,6 +285,22 @@ class EndpointInlet:
         self.delivered += n - skip.bit_count()
         if self._receiver.waiting >= FLUSH_MESSAGES:
             self._send_acks()
+
+    def _on_unreadable(self, key: Hashable, head: frames.DataHead, error: frames.FrameError) -> None:
+        """Settle what a batch holds whose bodies cannot be told apart: its sender would otherwise wait for it, or send it, for ever."""
+        if not self._receiver.received(key, head.n - head.skip.bit_count()):
+            return
+        log.warning("channel %s: %d messages of stream %016x cannot be read: %s", self.alias, head.n, head.stream, error)
+        for index in range(head.n):
+            if head.skip >> index & 1:
+                continue
+            self.failed += 1
+            if not head.flags & frames.FLAG_REQUEST:
+                self._finish(key, head.stream, head.first + index, 1, REJECTED)
+            elif self._receiver.answered(key):
+                text = f"the request cannot be read: {error}"
+                self._write(key, frames.encode_error(head.stream, head.first + index, type_name="FrameError", message=text, code=REPLY_ERROR))
+        self._send_acks()
 
     def _begin(self, key: Hashable, stream: int, first: int) -> Token:
         token = Token(self._finish, key, stream, first, causal=self._causal)

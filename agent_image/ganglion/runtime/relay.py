@@ -161,7 +161,9 @@ class SendRelay:
         if self._app is None:
             return
         foreign = self._sender.in_flight - (0 if self._app_stream is None else self._sender.in_flight_of(self._app_stream))
-        self._granted = max(self.channel.batch, self.channel.high_water_mark - foreign)
+        mark = self.channel.high_water_mark
+        # An agent that crashes again and again waits once its former lives have left three times its share.
+        self._granted = max(self.channel.batch, mark - foreign) if foreign < 3 * mark else 0
         fields = {"messages": self._granted, "bytes": LEG_BYTES, "wired": self._sender.links}
         self._app.send(frames.encode_control(frames.WELCOME, fields))
 
@@ -171,13 +173,13 @@ class SendRelay:
         head = frames.data_head(frame.buffer)
         if self._sender.in_flight >= 4 * self.channel.high_water_mark + frames.MAX_BATCH:
             raise frames.FrameError(f"{self._sender.in_flight} messages are unsettled; {self._granted} were granted")
+        # Bodies stay unopened; a request that cannot be read is refused before it is taken over.
+        deadline = frames.decode_data(frame.buffer).ext.get("deadline") if head.flags & frames.FLAG_REQUEST else None
         self._app_stream = head.stream
         if not self._sender.offer(frame, head):
             self._sender.report_again(head)
-        elif head.flags & frames.FLAG_REQUEST:
-            deadline = frames.decode_data(frame.buffer).ext.get("deadline")
-            if isinstance(deadline, int):
-                heapq.heappush(self._deadlines, (deadline / 1000, head.stream, head.first, head.n))
+        elif isinstance(deadline, int):
+            heapq.heappush(self._deadlines, (deadline / 1000, head.stream, head.first, head.n))
         self._sender.pump()
 
     def _app_down(self, link: Link, _crashed: bool) -> None:

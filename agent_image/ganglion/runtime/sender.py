@@ -76,8 +76,11 @@ class Batch:
         self.tokens = tokens
 
     def body(self, index: int) -> bytes:
-        """Body of message first+index."""
-        return bytes(frames.decode_data(_buffer(self.frame)).body(index))
+        """Body of message first+index; empty when nobody can tell the bodies of the batch apart."""
+        try:
+            return bytes(frames.decode_data(_buffer(self.frame)).body(index))
+        except frames.FrameError:
+            return b""
 
 
 def _buffer(frame: Frame) -> bytes | memoryview:
@@ -327,17 +330,16 @@ class Sender:
             if link is None:
                 return
             pending.popleft()
+            batch.sent += 1
+            if batch.sent > 1:
+                self.redelivered += live
+                # Before its size is counted: the skip mask makes it longer.
+                batch.frame = frames.redelivered(_buffer(batch.frame), batch.done)
             link.used += live
             link.used_bytes += len(batch.frame)
             link.held[batch.stream, batch.first] = batch
             batch.link = link
-            batch.sent += 1
-            if batch.sent == 1:
-                link.transmit(batch.frame)
-            else:
-                self.redelivered += live
-                batch.frame = frames.redelivered(_buffer(batch.frame), batch.done)
-                link.transmit(batch.frame)
+            link.transmit(batch.frame)
 
     # -- what is known
 

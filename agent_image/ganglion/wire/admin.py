@@ -159,4 +159,10 @@ def decode(frame: bytes) -> AdminMessage:
     Raises:
         msgspec.MsgspecError: not an admin message.
     """
-    return _decoder.decode(frame)
+    try:
+        return _decoder.decode(frame)
+    except RecursionError:
+        # An unknown field may nest as deep as the frame is long.
+        raise msgspec.DecodeError("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"text that is no UTF-8: {error.reason}") from None

@@ -273,3 +273,5 @@ def decode(frame: bytes | memoryview) -> Message:
     except RecursionError:
         # An unknown field may nest as deep as the frame is long.
         raise msgspec.DecodeError("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"text that is no UTF-8: {error.reason}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,52 @@ def test_what_is_acknowledged_while_the_leg_is_broken_is_not_forgotten(tmp_path:
     asyncio.run(story())
 
 
+def _taken_or_waits(relay: SendRelay, before: int) -> bool:
+    return relay.ledger().accepted > before or relay._granted == 0
+
+
 def _break(port: Any, retry: float) -> None:
     """Cut the leg; it is made again at monotonic time `retry`."""
     assert isinstance(port, ConnectedPort)
     for connection in list(port._connections.values()):
         port._lost(connection, "cut by a test")
     port._retry["sidecar"] = (retry, 0.05)
+
+
+def test_an_agent_that_crashes_again_and_again_waits_instead_of_being_refused(tmp_path: Path) -> None:
+    """Nobody receives: what its former lives sent stays with the sidecar."""
+
+    async def story() -> None:
+        with bench() as world:
+            sink = world.member("dst-0", channel("in", "work", "Pull", bind=True))
+            out = channel("out", "work", "Push", bind=False, high_water_mark=2)
+            relay = SendRelay(
+                world.reactor, world.context, out, InProcess(identity("src-0", host="sidecar"), None, "tcp://127.0.0.1"), tmp_path
+            )
+            try:
+                sent = 0
+                for life in range(12):
+                    source = world.member("src-0", out, location=BehindSidecar(tmp_path, "src-0"), start=life)
+                    outlet = source.plane.outlet("out")
+                    before = relay.ledger().accepted
+                    outlet.inject(f"{life}".encode())
+                    outlet.flush()
+                    await eventually(partial(_taken_or_waits, relay, before))
+                    assert relay._leg.refused == 0
+                    sent = relay.ledger().accepted
+                    if relay._granted == 0:
+                        break
+                    world.close("src-0")
+                    await eventually(lambda: not relay.attached)
+                assert relay._granted == 0
+                assert sent <= 4 * out.high_water_mark
+                world.inlet(sink, "in")
+                relay.port.set_peers({"dst-0": sink.as_peer("in")})
+                sink.plane.apply({"in": {"src-0": world.members["src-0"].as_peer("out")}})
+                await eventually(lambda: outlet.at_rest and relay.at_rest)
+                assert relay._leg.refused == 0
+                assert relay._granted == 2
+            finally:
+                relay.close()
+
+    asyncio.run(story())
