@@ -101,14 +101,23 @@ class World:
         domain = Domain(agents=dict(self.agents), channels=dict(self.channels), deleting=deleting, shutdown_timeout_seconds=timeout)
         self.server.admin.set_domain(domain)
 
-    def start(self, document: WiringDocument, *, index: int = 0, **environment: str) -> AgentProcess:
-        """Start one replica of a declared agent (again), with its sidecar where its data plane is there."""
+    def start(self, document: WiringDocument, *, index: int = 0, pod: bool = False, **environment: str) -> AgentProcess:
+        """Start one replica of a declared agent (again), with its sidecar where its data plane is there.
+
+        Args:
+            document: its wiring.
+            index: of the replica.
+            pod: with a sidecar in any case, as in a pod: it joins for an agent with its own data plane.
+            environment: further variables.
+        """
         replica = f"{document.agent.name}-{index}"
         variables = self._variables(document, replica, environment)
-        if document.agent.data_plane == "Sidecar":
+        in_process = document.agent.data_plane == "InProcess"
+        if pod or not in_process:
             if replica not in self.sidecars:
                 self.start_sidecar(document, index=index, **environment)
-            variables = {name: value for name, value in variables.items() if name not in _MEMBER}
+            hidden = {"GANGLION_TOKEN_FILE"} if in_process else _MEMBER
+            variables = {name: value for name, value in variables.items() if name not in hidden}
         log = self.directory / f"{replica}.{len(self.processes)}.log"
         agent = self._spawn("ganglion.sdk.main", replica, variables, log)
         self.processes.append(agent)

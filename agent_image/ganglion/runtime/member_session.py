@@ -41,14 +41,14 @@ class MemberSession(SessionBase):
             log.warning("token file %s: %s; trying again", self.uplink.token_file, error.strerror)
             self._retry(now)
             return
-        who = self.uplink.incarnation
+        who, key = self.uplink.incarnation, self.data_key
         join = Join(
             agent=self.uplink.agent,
             replica=self.uplink.replica,
             uid=who.uid,
             start=who.start,
             issued=self.issued,
-            key=self.data_key,
+            key=key,
             host=self.uplink.host,
             software=software_version(),
             token=token,
@@ -59,7 +59,8 @@ class MemberSession(SessionBase):
         except JoinError as error:
             self._fatal(Refuse(reason=error.reason, message=str(error), retry=False))
             return
-        self.told_key = self.data_key
+        # Not `data_key`: the main thread may have set it since, and it would never be told.
+        self.told_key = key
         self.told_parts = False
         self.outbox.append(frame)
         self.answer_due = now + ANSWER_SECONDS
@@ -120,10 +121,10 @@ class MemberSession(SessionBase):
             self.retry_at = now
 
     def _beat(self, report: Report, now: float) -> None:
-        key = self.data_key if self.data_key != self.told_key else ""
+        key = self.data_key
         parts = {} if self.told_parts else dict(self.uplink.parts)
-        self._send(Beat(epoch=self.mirror.epoch, seq=self.mirror.seq, report=report, parts=parts, key=key))
-        self.told_key, self.told_parts = self.data_key, True
+        self._send(Beat(epoch=self.mirror.epoch, seq=self.mirror.seq, report=report, parts=parts, key=key if key != self.told_key else ""))
+        self.told_key, self.told_parts = key, True
         self._reported(report, now)
 
     def tick(self, now: float) -> None:

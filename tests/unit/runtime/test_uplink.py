@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ganglion.runtime import member_session
 from ganglion.runtime.app_session import AppSession
 from ganglion.runtime.member_session import MemberSession
 from ganglion.runtime.session import ANSWER_SECONDS
@@ -230,6 +231,22 @@ def test_goodbye_is_acknowledged_or_unnecessary(desk: Desk) -> None:
     assert not desk.session.left
     desk.session.received(ByeAck(), 6)
     assert desk.session.left
+
+
+def test_a_data_key_that_comes_while_the_join_is_written_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The main thread sets it whenever the agent process says hello; the first look for the version takes some time."""
+
+    def hello() -> str:
+        desk.session.set_data_key("d" * 40)
+        return "1.0"
+
+    monkeypatch.setattr(member_session, "software_version", hello)
+    desk.session.connected(0)
+    desk.session.received(WELCOME, 0.1)
+    join, beat = desk.said()
+    assert isinstance(join, Join)
+    assert isinstance(beat, Beat)
+    assert "d" * 40 in (join.key, beat.key)
 
 
 def test_late_data_key_travels_in_a_beat(desk: Desk) -> None:
