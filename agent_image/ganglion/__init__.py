@@ -7,35 +7,75 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ganglion.codecs.errors import CodecError, CodecForbidden, DecodeError, EncodeError
     from ganglion.errors import GanglionError
+    from ganglion.imperative.addresses import AgentAddress, AgentChannel, SocketAddress
+    from ganglion.imperative.agents import run_agent, run_nameserver
+    from ganglion.imperative.errors import AgentNameTaken, AgentStartError, CallTimeout, CommunicationError, NamingError
+    from ganglion.imperative.logger import Logger, run_logger
+    from ganglion.imperative.nameserver import NameServer
+    from ganglion.imperative.proxy import NSProxy, Proxy
+    from ganglion.imperative.settings import config
     from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, RemoteError, ReplierLost, RequestTimeout, SendTimeout
     from ganglion.sdk.agent import Agent
-    from ganglion.sdk.errors import AgentNotRunning, AgentStopping, AliasError, AttributeTaken, HandlerError, RecvTimeout, StreamEnded
+    from ganglion.sdk.errors import (
+        AgentNotRunning,
+        AgentStopping,
+        AliasError,
+        AttributeTaken,
+        HandlerError,
+        NotSupported,
+        RecvTimeout,
+        StreamEnded,
+    )
 
 __all__ = [
     "Agent",
+    "AgentAddress",
+    "AgentChannel",
+    "AgentNameTaken",
     "AgentNotRunning",
+    "AgentStartError",
     "AgentStopping",
     "AliasError",
     "AttributeTaken",
+    "CallTimeout",
     "ChannelClosed",
     "CodecError",
     "CodecForbidden",
+    "CommunicationError",
     "DecodeError",
     "EncodeError",
     "GanglionError",
     "HandlerError",
+    "Logger",
     "MessageTooLarge",
+    "NSProxy",
+    "NameServer",
+    "NamingError",
+    "NotSupported",
+    "Proxy",
     "RecvTimeout",
     "RemoteError",
     "ReplierLost",
     "RequestTimeout",
     "SendTimeout",
+    "SocketAddress",
     "StreamEnded",
+    "config",
+    "run_agent",
+    "run_logger",
+    "run_nameserver",
 ]
 
 _HOMES = {
     "ganglion.codecs.errors": ("CodecError", "CodecForbidden", "DecodeError", "EncodeError"),
     "ganglion.errors": ("GanglionError",),
+    "ganglion.imperative.addresses": ("AgentAddress", "AgentChannel", "SocketAddress"),
+    "ganglion.imperative.agents": ("run_agent", "run_nameserver"),
+    "ganglion.imperative.errors": ("AgentNameTaken", "AgentStartError", "CallTimeout", "CommunicationError", "NamingError"),
+    "ganglion.imperative.logger": ("Logger", "run_logger"),
+    "ganglion.imperative.nameserver": ("NameServer",),
+    "ganglion.imperative.proxy": ("NSProxy", "Proxy"),
+    "ganglion.imperative.settings": ("config",),
     "ganglion.runtime.errors": ("ChannelClosed", "MessageTooLarge", "RemoteError", "ReplierLost", "RequestTimeout", "SendTimeout"),
     "ganglion.sdk.agent": ("Agent",),
     "ganglion.sdk.errors": (
@@ -44,6 +84,7 @@ _HOMES = {
         "AliasError",
         "AttributeTaken",
         "HandlerError",
+        "NotSupported",
         "RecvTimeout",
         "StreamEnded",
     ),

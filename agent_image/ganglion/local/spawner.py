@@ -121,8 +121,8 @@ class Spawner:
             self.close()
             raise SpawnerError(f"the process that forks agents was not ready within {START_SECONDS:.0f} s") from error
 
-    def spawn(self, program: Program, output: int, ended: Ended) -> str:
-        """Start a process; its stdout and stderr go to `output` (a descriptor, which stays the caller's).
+    def spawn(self, program: Program, output: int, ended: Ended, errors: int | None = None) -> str:
+        """Start a process; its stdout and stderr go to `output`, or stderr to `errors` (descriptors, which stay the caller's).
 
         Returns:
             the id for `signal` and `pid`.
@@ -137,7 +137,7 @@ class Spawner:
         else:
             request |= {"entry": program.entry, "argv": list(program.argv)}
         self._children[name] = ended
-        self._send(request, (output,))
+        self._send(request, (output,) if errors is None else (output, errors))
         return name
 
     def signal(self, name: str, number: int) -> None:

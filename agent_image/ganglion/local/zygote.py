@@ -36,6 +36,7 @@ ENTRIES = {
     "sidecar": "ganglion.runtime.sidecar",
     "nameserver": "ganglion.nameserver",
     "drain": "ganglion.cli.drain",
+    "imperative": "ganglion.imperative.main",
 }
 """Process kinds and the modules whose `main(argv) -> int` they run."""
 EXIT_NOT_FOUND = 127

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from threading import get_ident
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from ganglion.sdk.errors import AgentNotRunning, AttributeTaken
 
 if TYPE_CHECKING:
     from ganglion.runtime.plane import MessageId
-    from ganglion.sdk.core import Core
+    from ganglion.sdk.base import AgentCore
     from ganglion.sdk.handlers import Handlers
 
 REQUEST_SECONDS = 10.0
@@ -28,7 +29,7 @@ class Agent:
     then handlers, timers, `idle` and `on_end` as they come due, and `on_exit` at the end. Each hook and handler may be `async def`.
     """
 
-    _core: Core
+    _core: AgentCore
 
     # -- hooks
 
@@ -62,19 +63,31 @@ class Agent:
     @property
     def channels(self) -> tuple[str, ...]:
         """Aliases, in the manifest's order."""
-        return tuple(self._runtime.channels.wirings)
+        return self._runtime.aliases
 
     # -- messages
 
-    def send(self, alias: str, value: Any, *, topic: str | bytes = b"", timeout: float | None = None) -> MessageId | None:
-        """Send one message (Push, Pub), or reply to the request taken last by `recv` (Rep). Any thread.
+    def send(
+        self,
+        alias: Any,
+        value: Any,
+        topic: str | bytes | None = b"",
+        handler: Any = None,
+        wait: float | None = None,
+        on_error: Any = None,
+        *,
+        timeout: float | None = None,
+    ) -> MessageId | None:
+        """Send one message (Push, Pub), a request (REQ, channels), or reply to the request taken last by `recv` (Rep). Any thread.
 
         Blocks while `highWaterMark` messages are unacknowledged; no handler runs meanwhile. From another thread it waits for the loop.
 
         Args:
-            alias: channel alias.
+            alias: channel alias; of sockets that a program made, their address too.
             value: what the channel's codec can encode.
             topic: Pub only; any bytes, text goes out as UTF-8.
+            handler, wait, on_error: of requests on an ASYNC_REP or SYNC_PUB channel: what gets the reply, seconds to wait for it, and
+                what is called with the agent when there was none.
             timeout: seconds to block at most; None: until there is room.
         Returns:
             Id of the message; None for a reply.
@@ -83,8 +96,14 @@ class Agent:
             AgentStopping: in an agent's function, when the agent was told to stop.
         """
         core = self._core
+        if handler is not None or wait is not None or on_error is not None:
+            core.send_request(alias, value, topic, handler, wait, on_error)
+            return None
+        if topic is None:
+            topic = b""
         if get_ident() != core.thread:
-            return core.send_from_thread(alias, value, topic, timeout)
+            sent: MessageId | None = core.send_from_thread(alias, value, topic, timeout)
+            return sent
         try:
             send = core.senders[alias]
         except KeyError:
@@ -137,12 +156,12 @@ class Agent:
         """
         self._runtime.handle(alias, handlers)
 
-    def subscribe(self, alias: str, topic: str | bytes) -> None:
-        """Sub: also receive topics that begin with `topic`."""
+    def subscribe(self, alias: Any, topic: Any) -> None:
+        """Sub: also receive topics that begin with `topic`. Of sockets that a program made: a mapping topic → handler, or a handler for all."""
         self._runtime.subscribe(alias, topic)
 
-    def unsubscribe(self, alias: str, topic: str | bytes) -> None:
-        """Sub: undo one `subscribe`."""
+    def unsubscribe(self, alias: Any, topic: Any) -> None:
+        """Sub: undo one `subscribe`; of sockets that a program made also several, as a list."""
         self._runtime.unsubscribe(alias, topic)
 
     def flush(self) -> None:
@@ -159,7 +178,59 @@ class Agent:
 
     def ended(self, alias: str) -> bool:
         """Whether the stream of a receiving alias has ended."""
-        return self._runtime.streams.ended(alias)
+        return self._runtime.ended(alias)
+
+    # -- sockets (agents of run_agent)
+
+    def bind(
+        self,
+        kind: str,
+        alias: Any = None,
+        handler: Any = None,
+        addr: Any = None,
+        transport: str | None = None,
+        serializer: str | None = None,
+    ) -> Any:
+        """Make a socket that others connect to.
+
+        Args:
+            kind: REQ, REP, PUSH, PULL, PUB, SUB or PAIR; ASYNC_REP or SYNC_PUB for a channel.
+            alias: name for `send` and `recv`; the address serves too.
+            handler: what gets the messages; required where nothing else could take them.
+            addr: tcp: `host`, `host:port` or a SocketAddress; ipc, inproc: a name. A random one when None.
+            transport: tcp, ipc or inproc.
+            serializer: codec of its messages.
+        Returns:
+            AgentAddress, or AgentChannel for a channel.
+        Raises:
+            ValueError: no such kind, transport or codec, or the handler is missing.
+            NotSupported: the channels of this agent are declared in a manifest.
+        """
+        return self._runtime.bind(kind, alias, handler, addr, transport, serializer)
+
+    def connect(self, server: Any, alias: Any = None, handler: Any = None) -> Any:
+        """Connect to a socket or channel that was bound; otherwise as `bind`. Returns the address of this end."""
+        return self._runtime.connect(server, alias, handler)
+
+    def addr(self, alias: Any) -> Any:
+        """Address of a socket; KeyError: there is none."""
+        return self._runtime.addr(alias)
+
+    def has_socket(self, alias: Any) -> bool:
+        """Whether there is such a socket."""
+        return self._runtime.has_socket(alias)
+
+    def close(self, alias: Any, linger: float | None = None) -> None:
+        """Close a socket under all its aliases.
+
+        Args:
+            linger: seconds for what is not yet sent; negative: for ever; None: the configured time.
+        """
+        self._runtime.close(alias, linger)
+
+    def close_all(self, linger: float | None = None) -> None:
+        """Close all sockets."""
+        self._runtime.close_all(linger)
 
     # -- timers
 
@@ -187,12 +258,21 @@ class Agent:
         Raises:
             KeyError: no such timer.
         """
-        self._runtime.timers.stop(alias)
+        self._runtime.stop_timer(alias)
+
+    def stop_all_timers(self) -> None:
+        """Stop every timer."""
+        for alias in self._runtime.timer_aliases:
+            self._runtime.stop_timer(alias)
+
+    def list_timers(self) -> list[str]:
+        """`timers`, as a list."""
+        return list(self._runtime.timer_aliases)
 
     @property
     def timers(self) -> tuple[str, ...]:
         """Aliases of the timers that will run again."""
-        return self._runtime.timers.aliases
+        return self._runtime.timer_aliases
 
     # -- attributes
 
@@ -200,13 +280,16 @@ class Agent:
         """Set attributes, new ones or such as were set before.
 
         Raises:
-            AttributeTaken: a name belongs to a member of the class.
+            AttributeTaken: a name belongs to a member of the class (agents of a manifest).
         """
-        for name in attributes:
+        core = self.__dict__.get("_core")
+        for name in attributes if core is None or core.GUARDS_ATTRIBUTES else ():
             if name.startswith("_") or hasattr(type(self), name):
                 raise AttributeTaken(f"attribute {name!r}: {type(self).__name__} has a member of this name; choose another")
         for name, value in attributes.items():
             setattr(self, name, value)
+            if core is not None:
+                core.attribute_set(name, value)
 
     def get_attr(self, name: str) -> Any:
         """An attribute's value.
@@ -216,28 +299,47 @@ class Agent:
         """
         return getattr(self, name)
 
+    def set_method(self, *functions: Callable[..., Any], **named: Callable[..., Any]) -> str:
+        """Make functions methods of this agent, under their own or the given names. Returns the last name."""
+        name = ""
+        for name, function in ({f.__name__: f for f in functions} | named).items():
+            setattr(self, name, MethodType(function, self))
+        return name
+
+    def execute_as_function(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function here."""
+        return function(*args, **kwargs)
+
+    def execute_as_method(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function here with the agent as its first argument."""
+        return function(self, *args, **kwargs)
+
     # -- logging
+
+    def set_logger(self, logger: Any, alias: str = "_logger") -> None:
+        """Send log messages to a logger (a proxy or an address) from now on."""
+        self._runtime.set_logger(logger, alias)
 
     @property
     def log(self) -> logging.Logger:
         """This agent's logger; its lines carry the replica and, in a handler, the message id."""
         return self._runtime.log
 
-    def log_debug(self, message: str, *args: object) -> None:
+    def log_debug(self, message: object, *args: object, logger: str = "_logger") -> None:
         """Log at DEBUG."""
-        self._runtime.log.debug(message, *args)
+        self._runtime.log_message(logging.DEBUG, message, args, logger)
 
-    def log_info(self, message: str, *args: object) -> None:
+    def log_info(self, message: object, *args: object, logger: str = "_logger") -> None:
         """Log at INFO."""
-        self._runtime.log.info(message, *args)
+        self._runtime.log_message(logging.INFO, message, args, logger)
 
-    def log_warning(self, message: str, *args: object) -> None:
+    def log_warning(self, message: object, *args: object, logger: str = "_logger") -> None:
         """Log at WARNING."""
-        self._runtime.log.warning(message, *args)
+        self._runtime.log_message(logging.WARNING, message, args, logger)
 
-    def log_error(self, message: str, *args: object) -> None:
+    def log_error(self, message: object, *args: object, logger: str = "_logger") -> None:
         """Log at ERROR."""
-        self._runtime.log.error(message, *args)
+        self._runtime.log_message(logging.ERROR, message, args, logger)
 
     # -- ending
 
@@ -250,14 +352,30 @@ class Agent:
         """End this agent in order: intake stops, what was sent is settled, `on_exit`; with `run: Once` it has completed. Returns at once."""
         self._runtime.shutdown()
 
-    def stop(self) -> None:
-        """Leave within the drain bound without having completed; otherwise as `shutdown`."""
-        self._runtime.stop()
+    def stop(self) -> Any:
+        """Leave within the drain bound without having completed; otherwise as `shutdown`. An agent of run_agent stops its loop, and stays."""
+        return self._runtime.stop()
+
+    def kill(self) -> None:
+        """End this agent now, whatever it does (agents of run_agent)."""
+        self._runtime.kill()
+
+    def is_running(self) -> bool:
+        """Whether the main loop runs."""
+        return self._runtime.running
+
+    def ping(self) -> str:
+        """`pong`."""
+        return "pong"
+
+    def raise_exception(self) -> None:
+        """Raise a RuntimeError; for tests of what happens then."""
+        raise RuntimeError("User raised an exception!")
 
     # -- inside
 
     @property
-    def _runtime(self) -> Core:
+    def _runtime(self) -> AgentCore:
         return self._core
 
     if not TYPE_CHECKING:

@@ -16,6 +16,7 @@ from ganglion.runtime.errors import ChannelClosed
 from ganglion.runtime.plane import MessageId
 from ganglion.runtime.reactor import Reactor
 from ganglion.sdk.agent import Agent
+from ganglion.sdk.base import AgentCore
 from ganglion.sdk.channels import Channels, Sender
 from ganglion.sdk.errors import AgentStopping, AliasError, HandlerError, RecvTimeout, StreamEnded
 from ganglion.sdk.foreign import ForeignCalls
@@ -31,7 +32,7 @@ TURN_SECONDS = 0.005
 """A function that keeps sending gives the loop a turn so often: acknowledgements, timers, and its last messages go out."""
 
 
-class Core:
+class Core(AgentCore):
     """See the module.
 
     Args:
@@ -46,6 +47,8 @@ class Core:
         on_shutdown: the agent wants to end; argument: completed.
         is_function: the agent is a plain function.
     """
+
+    ADVICE = "the channels of this agent are declared; add a Channel and an entry of spec.channels, or start the agent with run_agent()"
 
     def __init__(
         self,
@@ -85,6 +88,16 @@ class Core:
         if is_function:
             self.senders = {alias: self._function_sender(send) for alias, send in channels.senders.items()}
         agent._core = self  # noqa: SLF001 - the two halves of one object
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Aliases, in the manifest's order."""
+        return tuple(self.channels.wirings)
+
+    @property
+    def running(self) -> bool:
+        """In the main loop."""
+        return self.looping and not self.stopping
 
     # -- sending
 
@@ -137,6 +150,10 @@ class Core:
         """Live links."""
         outlet = self.channels.outlets.get(alias)
         return outlet.wired if outlet is not None else self.channels.inlet(alias).wired
+
+    def ended(self, alias: str) -> bool:
+        """See `Agent.ended`."""
+        return self.streams.ended(alias)
 
     # -- requests
 
@@ -269,6 +286,15 @@ class Core:
     ) -> str:
         """See `Agent.after`."""
         return self.timers.after(delay, self._callable(method, args, kwargs), alias=alias)
+
+    def stop_timer(self, alias: str) -> None:
+        """See `Agent.stop_timer`."""
+        self.timers.stop(alias)
+
+    @property
+    def timer_aliases(self) -> tuple[str, ...]:
+        """See `Agent.timers`."""
+        return self.timers.aliases
 
     def _callable(self, method: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
         if isinstance(method, str):

@@ -31,3 +31,7 @@ class HandlerError(GanglionError, TypeError):
 
 class AttributeTaken(GanglionError, AttributeError):
     """An attribute would hide a member that the agent already has."""
+
+
+class NotSupported(GanglionError, NotImplementedError):
+    """This way of running an agent does not have what was asked for; the text says what to do instead."""

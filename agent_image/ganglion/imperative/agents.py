@@ -1,0 +1,150 @@
+"""`run_agent` and `run_nameserver`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from typing import Any, Literal
+
+from ganglion.errors import GanglionError
+from ganglion.imperative.addresses import address_to_host_port
+from ganglion.imperative.errors import AgentStartError, format_exception
+from ganglion.imperative.host import Child, host
+from ganglion.imperative.life import Life, Spec
+from ganglion.imperative.nameserver import NameServer, NameServerProcess, resolve_host
+from ganglion.imperative.proxy import NSProxy, Proxy
+from ganglion.imperative.serializers import serializer_name
+from ganglion.imperative.settings import NAMESERVER_VARIABLES, nameserver_address
+from ganglion.imperative.values import dumps
+from ganglion.sdk.agent import Agent
+
+Backend = Literal["process", "thread"]
+
+
+def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, backend: Backend = "process") -> NSProxy:
+    """Start a name server.
+
+    Args:
+        addr: port, `host:port` or SocketAddress; None: 127.0.0.1 and a random port between 10000 and 20000.
+        base: a class derived from NameServer.
+        backend: a process of its own, or a thread of this one.
+    Returns:
+        A proxy to it. Its address is left in `GANGLION_NAMESERVER_ADDRESS` for later calls that name none.
+    Raises:
+        AgentStartError: the address is in use, or not this host's.
+    """
+    text = f"127.0.0.1:{addr}" if isinstance(addr, int) else addr
+    name, port = address_to_host_port(text)
+    numeric = resolve_host(name)
+    if backend == "thread":
+        address = _nameserver_thread(base, numeric, port)
+    else:
+        child = host().spawn("nameserver", dumps((base, numeric, port)))
+        address = str(child.wait()["address"])
+    for variable in NAMESERVER_VARIABLES:
+        os.environ[variable] = address
+    return NSProxy(address)
+
+
+def _nameserver_thread(base: type[NameServer], numeric: str, port: int | None) -> str:
+    try:
+        running = NameServerProcess(base, numeric, port)
+    except Exception as error:
+        raise AgentStartError(f"An error occurred while creating the daemon!\n===============\n{format_exception(error)}") from error
+    child = Child()
+
+    def serve() -> None:
+        try:
+            running.serve()
+        finally:
+            running.close()
+            host().release(child)
+            child.finish(0)
+
+    host().adopt(child)
+    threading.Thread(target=serve, name="nameserver", daemon=True).start()
+    return str(running.address)
+
+
+def run_agent(
+    name: str = "",
+    nsaddr: Any = None,
+    addr: Any = None,
+    base: type[Agent] = Agent,
+    serializer: str | None = None,
+    transport: str | None = None,
+    safe: bool | None = None,
+    attributes: dict[str, Any] | None = None,
+    *,
+    backend: Backend = "process",
+    on_error: Literal["Continue", "Stop"] = "Continue",
+) -> Proxy:
+    """Start an agent and wait until it runs.
+
+    Args:
+        name: unique at its name server; random when empty.
+        nsaddr: of the name server; None: the one that run_nameserver has left in the environment.
+        addr: `host` or `host:port` where the agent listens for calls, and host of its tcp sockets; None: 127.0.0.1.
+        base: a class derived from Agent.
+        serializer, transport: defaults of its sockets.
+        safe: whether calls through the proxy run in the agent's main loop unless they say otherwise; None: as configured.
+        attributes: set before on_init.
+        backend: a process of its own, or a thread of this one, where a debugger finds it.
+        on_error: what an exception of a handler, timer or call does beside being logged.
+    Returns:
+        A proxy to it.
+    Raises:
+        AgentStartError: it could not be made: the name is taken, on_init raised, ...; the text has the traceback.
+        TimeoutError: no name server answers.
+    """
+    if on_error not in ("Continue", "Stop"):
+        raise ValueError(f"on_error: found {on_error!r}; must be Continue or Stop")
+    ns = NSProxy(nameserver_address(nsaddr))
+    where, port = address_to_host_port(addr)
+    spec = Spec(
+        name=name,
+        nameserver=str(ns.addr()),
+        base=base,
+        host=where or "127.0.0.1",
+        port=port,
+        serializer=serializer_name(serializer) if serializer else None,
+        transport=transport,
+        attributes=attributes or {},
+        stop_on_error=on_error == "Stop",
+    )
+    child = _thread(spec) if backend == "thread" else host().spawn("agent", dumps(spec))
+    started = str(child.wait()["name"])
+    record = ns.lookup(started)
+    if record is not None:
+        life = record.life
+
+        def forget() -> None:
+            # It may have been killed: the name is free now, not after the lease.
+            with contextlib.suppress(GanglionError, OSError):
+                NSProxy(ns.addr(), timeout=0.0).remove(started, life)
+
+        child.on_end = forget
+        if child.ended.is_set():
+            forget()
+    return Proxy(started, ns.addr(), safe=safe).wait_for_running()
+
+
+def _thread(spec: Spec) -> Child:
+    child = Child()
+
+    def run() -> None:
+        code = 1
+        try:
+            life = Life(spec, in_process=False)
+            child.tell({"name": life.name})
+            code = life.run()
+        except BaseException as error:  # noqa: BLE001 - the caller of run_agent raises it
+            child.tell({"failed": format_exception(error)})
+        finally:
+            host().release(child)
+            child.finish(code)
+
+    host().adopt(child)
+    threading.Thread(target=run, name=f"agent-{spec.name}", daemon=True).start()
+    return child

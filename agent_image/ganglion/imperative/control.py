@@ -1,0 +1,252 @@
+"""The control thread: a context of its own for unsafe calls and the directory, and ZAP for both contexts. It runs whatever handlers do."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from ganglion.imperative import frames
+from ganglion.imperative.frames import Record
+from ganglion.imperative.leases import BEAT_SECONDS
+from ganglion.imperative.ports import Call, CallPort
+from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
+from ganglion.imperative.settings import config
+from ganglion.runtime.sockets import Context, Socket, make_context, make_socket
+from ganglion.runtime.zap import ZapHandler, ZapPolicy
+
+log = logging.getLogger(__name__)
+
+
+def bound_endpoint(socket: Socket) -> str:
+    """Where a socket is bound."""
+    return socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+class Control:
+    """See the module. Every method may be called from any thread.
+
+    Args:
+        name: for thread names.
+        life: of whom answers here.
+        host: IP address to bind.
+        on_call: control thread: gets each call.
+        on_tick: control thread: about every quarter of a second.
+        on_other: control thread: as of `CallPort`.
+        on_say: control thread: what the name server tells.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        life: bytes,
+        host: str,
+        port: int | None,
+        *,
+        on_call: Callable[[Call], None],
+        on_tick: Callable[[float], None] = lambda _now: None,
+        on_other: Callable[[bytes, int, bytes, int, list[bytes]], None] | None = None,
+        on_say: Callable[[str], None] = lambda _word: None,
+    ) -> None:
+        self._name = name
+        self._life = life
+        self._on_tick = on_tick
+        self._on_say = on_say
+        keys = domain_keys()
+        policy = ZapPolicy()
+        policy.allow(ZAP_DOMAIN, {keys.public})
+        self.context: Context = make_context()
+        self.data: Context = make_context()
+        """Of the main thread's sockets."""
+        self._zaps: list[ZapHandler] = []
+        self._nameserver: Socket | None = None
+        self._record: Record | None = None
+        self._answered = threading.Event()
+        self._taken = False
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name=f"{name}-control", daemon=True)
+        try:
+            # Before any bind: without a handler everybody would wait, with an unenforced domain everybody would get in.
+            self._zaps += [ZapHandler(context, policy) for context in (self.context, self.data)]
+            router = make_socket(self.context, zmq.ROUTER, curve=keys, zap_domain=ZAP_DOMAIN, max_message_bytes=config["MAX_MESSAGE_BYTES"])
+            self.calls = CallPort(router, life, on_call, on_other)
+            bracketed = f"[{host}]" if ":" in host else host
+            if ":" in host:
+                router.ipv6 = True
+            router.bind(f"tcp://{bracketed}:{port or '*'}")
+            self.endpoint = bound_endpoint(router)
+            self._poller = zmq.Poller()
+            for readable in (self._wake_out, router, *(zap.socket for zap in self._zaps)):
+                self._poller.register(readable, zmq.POLLIN)
+        except BaseException:
+            self._close()
+            raise
+
+    def start(self) -> None:
+        """From now on calls are taken."""
+        self._thread.start()
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Run something in the control thread."""
+        self._jobs.append(job)
+        # A full pipe wakes it as well.
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._wake_in.send(b"\0")
+
+    def answer(self, call: Call, flags: int, body: bytes) -> None:
+        """Reply to a call, from another thread."""
+        self.post(lambda: self.calls.answer(call, flags, body))
+
+    # -- the directory
+
+    def join(self, endpoint: str, record: Record, timeout: float) -> bool | None:
+        """Take the record's name, and keep it with beats.
+
+        Args:
+            endpoint: of the name server.
+            timeout: seconds to wait for its answer.
+        Returns:
+            True: taken over; False: another life holds the name; None: no answer.
+        """
+        self._answered.clear()
+
+        def begin() -> None:
+            keys = domain_keys()
+            self._nameserver = make_socket(self.context, zmq.DEALER, curve=keys, server_key=keys.public)
+            self._nameserver.connect(endpoint)
+            self._poller.register(self._nameserver, zmq.POLLIN)
+            self._record = record
+            self._beat()
+
+        self.post(begin)
+        if not self._answered.wait(timeout):
+            self.post(self._stop_beating)
+            return None
+        if self._taken:
+            self.post(self._stop_beating)
+        return not self._taken
+
+    def update(self, record: Record) -> None:
+        """Another record from now on; told at once."""
+
+        def change() -> None:
+            if self._record is not None:
+                self._record = record
+                self._beat()
+
+        self.post(change)
+
+    def leave(self, timeout: float) -> bool:
+        """Free the name; whether the name server has answered in time."""
+        self._answered.clear()
+
+        def part() -> None:
+            record, self._record = self._record, None
+            if record is None or self._nameserver is None:
+                self._answered.set()
+                return
+            self._say(frames.header(frames.GOODBYE, 0, self._life), record.name.encode())
+
+        self.post(part)
+        return self._answered.wait(timeout)
+
+    def _stop_beating(self) -> None:
+        self._record = None
+
+    def _beat(self) -> None:
+        if self._record is not None:
+            self._say(frames.header(frames.BEAT, 0, self._life), frames.encode_record(self._record))
+
+    def _say(self, *parts: bytes) -> None:
+        if self._nameserver is not None:
+            # When it does not take more, it has beats enough that wait for it.
+            with contextlib.suppress(zmq.Again):
+                self._nameserver.send_multipart(parts, zmq.NOBLOCK)
+
+    def _hear(self, peer: Socket) -> None:
+        while True:
+            try:
+                head, *rest = peer.recv_multipart(zmq.NOBLOCK)
+                kind, flags, _, _ = frames.read_header(head)
+            except zmq.Again:
+                return
+            except ValueError as error:
+                log.warning("the name server's frame is malformed: %s", error)
+                continue
+            if kind == frames.KNOWN:
+                first = not self._answered.is_set()
+                self._taken = bool(flags & frames.TAKEN)
+                if self._taken and not first and self._record is not None:
+                    log.warning("another agent has taken the name %r while this one was not heard", self._record.name)
+                self._answered.set()
+            elif kind == frames.SAY and rest:
+                self._on_say(rest[0].decode("ascii", "replace"))
+
+    # -- the thread
+
+    def _run(self) -> None:
+        calls = self.calls.socket
+        next_beat = time.monotonic()
+        while not self._ending:
+            ready = dict(self._poller.poll(250))
+            if self._wake_out.fileno() in ready:
+                with contextlib.suppress(BlockingIOError):
+                    while len(self._wake_out.recv(4096)) == 4096:
+                        pass
+            while self._jobs:
+                self._safely(self._jobs.popleft())
+            if calls in ready:
+                self._safely(self.calls.drain)
+            for zap in self._zaps:
+                if zap.socket in ready:
+                    self._safely(zap.answer)
+            peer = self._nameserver
+            if peer is not None and peer in ready:
+                self._hear(peer)
+            now = time.monotonic()
+            if now >= next_beat:
+                next_beat = now + BEAT_SECONDS
+                self._safely(self._beat)
+            self._on_tick(now)
+
+    def _safely(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except Exception:
+            # One bad frame or job must not end leases and ZAP.
+            log.exception("control thread: a step failed")
+
+    def close(self, timeout: float = 2.0) -> None:
+        """End the thread and its sockets. The data context is the main thread's to end before. Idempotent."""
+
+        def end() -> None:
+            self._ending = True
+
+        self.post(end)
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        if not self._thread.is_alive():
+            self._close()
+
+    def _close(self) -> None:
+        if hasattr(self, "calls"):
+            self.calls.close()
+        if self._nameserver is not None:
+            self._nameserver.close(200)
+        for zap in self._zaps:
+            zap.close()
+        self._wake_in.close()
+        self._wake_out.close()
+        # Everything in it is closed with a bounded linger.
+        self.data.term()
+        self.context.term()

@@ -1,0 +1,544 @@
+"""What stands behind an agent that a program made: its sockets, timers and waits. Main thread, unless said otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+import logging
+import socket as network
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from threading import get_ident
+from typing import Any, TypeVar
+
+import zmq
+
+from ganglion.imperative import receiving
+from ganglion.imperative.addresses import AgentAddress, AgentChannel, AgentChannelKind, guess_kind
+from ganglion.imperative.errors import decode_error, format_exception
+from ganglion.imperative.requests import Requests
+from ganglion.imperative.serializers import serializer_name
+from ganglion.imperative.settings import config
+from ganglion.imperative.sockets import Entry, Key, Sockets
+from ganglion.runtime.errors import ReplierLost, RequestTimeout, SendTimeout
+from ganglion.runtime.sockets import Context, Socket
+from ganglion.sdk.agent import Agent
+from ganglion.sdk.base import AgentCore
+from ganglion.sdk.channels import Sender
+from ganglion.sdk.errors import AgentStopping, HandlerError
+from ganglion.sdk.foreign import ForeignCalls
+from ganglion.sdk.handlers import resolve, topic_bytes
+from ganglion.sdk.timers import Timers
+
+T = TypeVar("T")
+_LEVELS = {logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARNING", logging.ERROR: "ERROR"}
+
+
+class Core(AgentCore):
+    """See the module.
+
+    Args:
+        agent: the user's object; gets `_core`.
+        name: of the agent.
+        host: bound by tcp sockets that name none.
+        loop: the main loop.
+        context: of data sockets; its ZAP handler runs.
+        transport, serializer: defaults of this agent; None: the configured ones.
+        stop_on_error: an exception of a handler or timer ends the agent.
+        on_end: the agent is to end: argument: at once.
+    """
+
+    ADVICE = "only agents of a manifest have it; agents of run_agent bind() and connect() sockets"
+    GUARDS_ATTRIBUTES = False
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        name: str,
+        host: str,
+        loop: asyncio.AbstractEventLoop,
+        context: Context,
+        transport: str | None,
+        serializer: str | None,
+        stop_on_error: bool,
+        on_end: Callable[[bool], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.agent = agent
+        self.name = self.replica = name
+        self.loop = loop
+        self.thread = get_ident()
+        self.log = logging.getLogger(f"ganglion.agent.{name}")
+        self.senders: dict[Key, Sender] = {}
+        self.sockets = Sockets(context, host)
+        self.timers = Timers(loop, self._timer_failed)
+        self.foreign = ForeignCalls(loop)
+        self.requests = Requests(self)
+        self.stopping = False
+        self.looping = False
+        """In the main loop, and not stopped: handlers run."""
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.handled = 0
+        """Messages, for `idle`."""
+        self._transport = transport
+        self._serializer = serializer_name(serializer) if serializer else None
+        self._stop_on_error = stop_on_error
+        self._on_end = on_end
+        self._on_change = on_change
+        self._interrupt_out, self._interrupt_in = network.socketpair()
+        agent._core = self  # noqa: SLF001 - the two halves of one object
+
+    # -- threads
+
+    def here(self, function: Callable[[], T]) -> T:
+        """Run in the main thread, whoever calls."""
+        if get_ident() == self.thread:
+            return function()
+        result: T = self.foreign.call(function, float(config["CALL_TIMEOUT"]))
+        return result
+
+    def interrupt(self) -> None:
+        """Any thread: waits of the main thread raise AgentStopping from now on."""
+        self.stopping = True
+        with contextlib.suppress(OSError):
+            self._interrupt_in.send(b"\0")
+
+    def wait_io(self, socket: Socket, events: int, deadline: float | None, monitor: Socket | None = None) -> bool:
+        """Wait in a handler or call until the socket is ready; False: deadline.
+
+        Raises:
+            AgentStopping: the agent was killed meanwhile.
+            ReplierLost: the monitor told so.
+        """
+        poller = zmq.Poller()
+        poller.register(socket, events)
+        poller.register(self._interrupt_out, zmq.POLLIN)
+        if monitor is not None:
+            poller.register(monitor, zmq.POLLIN)
+        while True:
+            if self.stopping:
+                raise AgentStopping("the agent was killed while it waited")
+            left = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+            ready = dict(poller.poll(left))
+            if socket in ready:
+                return True
+            if monitor is not None and monitor in ready:
+                monitor.recv_multipart()
+                raise ReplierLost("the replier is gone; whether it acted on the request is unknown")
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+
+    # -- making sockets
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Aliases that are text."""
+        return tuple(key for entry in self.sockets.entries() for key in self.sockets.keys(entry) if isinstance(key, str))
+
+    def bind(self, kind: str, alias: Key, handler: Any, addr: Any, transport: str | None, serializer: str | None) -> Any:
+        """See `Agent.bind`."""
+        return self.here(lambda: self._bind(kind, alias, handler, addr, transport, serializer))
+
+    def _bind(self, kind: str, alias: Key, handler: Any, addr: Any, transport: str | None, serializer: str | None) -> Any:
+        guessed = guess_kind(kind)
+        transport = transport or self._transport or str(config["TRANSPORT"])
+        serializer = serializer_name(serializer or self._serializer or config["SERIALIZER"])
+        if isinstance(guessed, AgentChannelKind):
+            return self.requests.bind(guessed, alias, handler, addr, transport, serializer)
+        need_handler(handler, required=guessed.requires_handler())
+        topics = self.resolve_topics(handler) if guessed == "SUB" else {}
+        resolved = None if handler is None or guessed == "SUB" else self.resolve(handler)
+        entry = self.sockets.bind(guessed, transport, addr, serializer)
+        entry.handler = resolved
+        self.add(entry, alias, entry.place)
+        self._subscribe(entry, topics)
+        return entry.place
+
+    def connect(self, server: Any, alias: Key, handler: Any) -> Any:
+        """See `Agent.connect`."""
+        return self.here(lambda: self._connect(server, alias, handler))
+
+    def _connect(self, server: Any, alias: Key, handler: Any) -> Any:
+        if isinstance(server, AgentChannel):
+            return self.requests.connect(server, alias, handler)
+        if not isinstance(server, AgentAddress):
+            raise TypeError(f"connect: found a {type(server).__name__}; pass what bind() returned, an AgentAddress or AgentChannel")
+        assert server.role == "server", "Incorrect address! A server address must be provided!"
+        client = server.twin()
+        need_handler(handler, required=client.kind.requires_handler())
+        if client in self.sockets:
+            entry = self.sockets.get(client)
+            if client.kind == "SUB":
+                self.sockets.register(entry, alias)
+                self._subscribe(entry, self.resolve_topics(handler))
+                return client
+            if handler is not None:
+                raise NotImplementedError(f"connect: {client} is connected already; close it first to give it another handler")
+            self.add(entry, alias)
+            return client
+        topics = self.resolve_topics(handler) if client.kind == "SUB" else {}
+        resolved = None if handler is None or client.kind == "SUB" else self.resolve(handler)
+        entry = self.sockets.connect(client)
+        entry.handler = resolved
+        self.add(entry, alias, client)
+        self._subscribe(entry, topics)
+        return client
+
+    def resolve(self, handler: Any) -> Any:
+        """A handler as it is called: (message)."""
+        return resolve(self.agent, {}, handler, topics=False)
+
+    def resolve_topics(self, handler: Any) -> dict[bytes, Any]:
+        """Handlers by topic; a handler alone is for all topics."""
+        mapping = handler if isinstance(handler, dict) else {"": handler}
+        return {topic_bytes(topic): resolve(self.agent, {}, one, topics=True) for topic, one in mapping.items()}
+
+    def add(self, entry: Entry, *keys: Key) -> None:
+        """Register a socket, and receive from it when the loop runs."""
+        self.sockets.register(entry, *keys)
+        send = self._sender(entry)
+        for key in self.sockets.keys(entry):
+            if send is not None:
+                self.senders[key] = send
+            else:
+                self.senders.pop(key, None)
+        if entry.drain is None and (entry.handler is not None or entry.kind == "SUB"):
+            entry.drain = receiving.drain_of(self, entry)
+            if self.looping:
+                self._open(entry)
+
+    def _open(self, entry: Entry) -> None:
+        self.loop.add_reader(entry.socket.fileno(), entry.drain)
+        # The descriptor tells of changes only: what has come before is looked for now.
+        self.loop.call_soon(entry.drain)
+
+    # -- topics
+
+    def _subscribe(self, entry: Entry, topics: dict[bytes, Any], prefix: bytes = b"") -> None:
+        for topic, handler in topics.items():
+            if prefix + topic not in entry.topics:
+                entry.socket.set(zmq.SUBSCRIBE, prefix + topic)
+            entry.topics[prefix + topic] = handler
+
+    def subscribe(self, alias: Key, topic: Any) -> None:
+        """See `Agent.subscribe`: a mapping topic → handler, or a handler."""
+        self.here(lambda: self._subscribe(*self._subscriber(alias, self.resolve_topics(topic))))
+
+    def _subscriber(self, alias: Key, topics: dict[bytes, Any]) -> tuple[Entry, dict[bytes, Any], bytes]:
+        entry = self.sockets.get(alias)
+        if entry.kind == "SUB":
+            return entry, topics, b""
+        if isinstance(entry.place, AgentChannel) and entry.place.kind == "SYNC_SUB" and entry.partner is not None:
+            return entry.partner, topics, entry.place.twin_uuid or b""
+        raise NotImplementedError(f"alias {alias!r}: found kind {entry.kind}; only SUB and SYNC_PUB channels have topics")
+
+    def unsubscribe(self, alias: Key, topic: Any) -> None:
+        """See `Agent.unsubscribe`."""
+        topics = [topic_bytes(one) for one in (topic if isinstance(topic, (list, tuple)) else [topic])]
+
+        def undo() -> None:
+            entry, _, prefix = self._subscriber(alias, {})
+            for one in topics:
+                if prefix + one not in entry.topics:
+                    raise KeyError(one)
+                entry.socket.set(zmq.UNSUBSCRIBE, prefix + one)
+                del entry.topics[prefix + one]
+
+        self.here(undo)
+
+    # -- sending
+
+    def _sender(self, entry: Entry) -> Sender | None:
+        if isinstance(entry.place, AgentChannel):
+            return self.requests.sender(entry)
+        if entry.kind == "PUB":
+            return receiving.publisher(entry)
+        if entry.kind in ("PUSH", "PAIR"):
+            return self._pusher(entry)
+        if entry.kind == "REQ":
+            return self._requester(entry)
+        return None
+
+    def _pusher(self, entry: Entry) -> Sender:
+        socket, encode, flag = entry.socket, entry.codec.encode, zmq.NOBLOCK
+        recheck = entry.kind == "PAIR"
+
+        def push(value: Any, _topic: str | bytes, timeout: float | None) -> None:
+            body = encode(value)
+            try:
+                socket.send(body, flag)
+            except zmq.Again:
+                self.send_slowly(entry, [body], timeout)
+            if recheck and entry.drain is not None:
+                # A send may have taken the edge of the descriptor.
+                self.loop.call_soon(entry.drain)
+
+        return push
+
+    def send_slowly(self, entry: Entry, parts: list[Any], timeout: float | None) -> None:
+        """Wait for room: nobody is connected, or the peers are slow. Other handlers wait too.
+
+        Raises:
+            SendTimeout, AgentStopping.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if not self.wait_io(entry.socket, zmq.POLLOUT, deadline):
+                raise SendTimeout(f"{entry.place}: no room within {timeout} s; nothing was sent")
+            with contextlib.suppress(zmq.Again):
+                entry.socket.send_multipart(parts, zmq.NOBLOCK)
+                return
+
+    def _requester(self, entry: Entry) -> Sender:
+        def request(value: Any, _topic: str | bytes, timeout: float | None) -> None:
+            if entry.waiting:
+                raise zmq.ZMQError(zmq.EFSM, f"{entry.place}: the last request has no reply yet; call recv() before the next send()")
+            if entry.monitor is not None:
+                with contextlib.suppress(zmq.Again):
+                    while True:
+                        entry.monitor.recv_multipart(zmq.NOBLOCK)
+            body = entry.codec.encode(value)
+            try:
+                entry.socket.send(body, zmq.NOBLOCK)
+            except zmq.Again:
+                self.send_slowly(entry, [body], timeout)
+            entry.waiting = True
+
+        return request
+
+    def unknown(self, alias: Key) -> Sender:
+        """For a key that is not in `senders`."""
+        entry = self.sockets.get(alias)
+        raise NotImplementedError(f"alias {alias!r}: found kind {entry.kind}, which does not send")
+
+    def send_from_thread(self, alias: Key, value: Any, topic: str | bytes, timeout: float | None) -> Any:
+        """`Agent.send` in another thread."""
+        return self.foreign.call(lambda: (self.senders.get(alias) or self.unknown(alias))(value, topic, timeout), timeout)
+
+    def send_request(self, alias: Key, value: Any, topic: Any, handler: Any, wait: float | None, on_error: Any) -> None:
+        """`Agent.send` with a handler, a wait or both."""
+        self.here(lambda: self.requests.send(self.sockets.get(alias), value, topic, handler, wait, on_error))
+
+    def recv(self, alias: Key, timeout: float | None) -> Any:
+        """The reply to the request that was sent last; of a socket without a handler, the next message."""
+        return self.here(lambda: self._recv(alias, timeout))
+
+    def _recv(self, alias: Key, timeout: float | None) -> Any:
+        entry = self.sockets.get(alias)
+        if entry.kind == "REQ" and not entry.waiting:
+            raise zmq.ZMQError(zmq.EFSM, f"{entry.place}: no request was sent; call send() before recv()")
+        seconds = float(config["CALL_TIMEOUT"] if timeout is None else timeout)
+        try:
+            if not self.wait_io(entry.socket, zmq.POLLIN, time.monotonic() + seconds, entry.monitor):
+                raise RequestTimeout(f"{entry.place}: nothing arrived within {seconds:g} s")
+            parts = entry.socket.recv_multipart()
+        finally:
+            entry.waiting = False
+        if len(parts) == 2 and parts[0] == receiving.ERROR:
+            raise decode_error(parts[1])
+        return entry.codec.decode(parts[-1])
+
+    def send_recv(self, alias: Key, value: Any, timeout: float) -> Any:
+        """A request and its reply."""
+
+        def both() -> Any:
+            (self.senders.get(alias) or self.unknown(alias))(value, b"", timeout)
+            return self._recv(alias, timeout)
+
+        return self.here(both)
+
+    # -- known sockets
+
+    def addr(self, alias: Key) -> Any:
+        """See `Agent.addr`."""
+        return self.sockets.get(alias).place
+
+    def has_socket(self, alias: Key) -> bool:
+        """See `Agent.has_socket`."""
+        return alias in self.sockets
+
+    def close(self, alias: Key, linger: float | None) -> None:
+        """See `Agent.close`."""
+        self.here(lambda: self._close(self.sockets.get(alias), linger))
+
+    def _close(self, entry: Entry, linger: float | None) -> None:
+        for one in (entry, entry.partner):
+            if one is None or one.closed:
+                continue
+            for key in self.sockets.keys(one):
+                self.senders.pop(key, None)
+            if one.drain is not None:
+                self.loop.remove_reader(one.socket.fileno())
+            self.sockets.close(one, linger)
+
+    def close_all(self, linger: float | None) -> None:
+        """See `Agent.close_all`."""
+
+        def each() -> None:
+            for entry in self.sockets.entries():
+                self._close(entry, linger)
+            self.requests.forget()
+
+        self.here(each)
+
+    # -- the loop
+
+    def open_all(self) -> None:
+        """The loop begins: handlers and timers run."""
+        self.looping = True
+        for entry in self.sockets.entries():
+            if entry.drain is not None:
+                self._open(entry)
+        self.timers.start()
+
+    def pause(self) -> None:
+        """The loop ends: no handler runs any more."""
+        self.looping = False
+        for entry in self.sockets.entries():
+            if entry.drain is not None:
+                self.loop.remove_reader(entry.socket.fileno())
+
+    def spawn(self, awaitable: Awaitable[Any], what: str) -> asyncio.Task[Any]:
+        """Run what a handler returned."""
+
+        async def finish() -> Any:
+            try:
+                return await awaitable
+            except Exception as error:  # noqa: BLE001 - user code
+                self.failed(what, error)
+                return None
+
+        task = self.loop.create_task(finish())
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    def failed(self, what: str, error: BaseException) -> None:
+        """A handler, timer or hook raised: it is logged with its traceback, and the agent goes on, or ends when it was made to."""
+        if isinstance(error, AgentStopping) and self.stopping:
+            return
+        with contextlib.suppress(Exception):
+            # The agent's own logging may be what failed.
+            self.agent.log_error(f"An exception occurred while running! ({what}: {error})\n{format_exception(error)}")
+        if self._stop_on_error:
+            self._on_end(False)
+
+    def _timer_failed(self, alias: str, error: BaseException) -> None:
+        self.failed(f"timer {alias}", error)
+
+    @property
+    def running(self) -> bool:
+        """See `Agent.is_running`."""
+        return self.looping
+
+    # -- timers
+
+    def each(
+        self,
+        period: float,
+        method: str | Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        alias: str | None,
+        delay: float,
+    ) -> str:
+        """See `Agent.each`."""
+        call = self._callable(method, args, kwargs)
+        return self.here(lambda: self.timers.each(period, call, alias=alias or None, delay=delay))
+
+    def after(
+        self, delay: float, method: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, alias: str | None
+    ) -> str:
+        """See `Agent.after`."""
+        call = self._callable(method, args, kwargs)
+        return self.here(lambda: self.timers.after(delay, call, alias=alias or None))
+
+    def _callable(self, method: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
+        if not isinstance(method, str) and not callable(method):
+            raise HandlerError(f"timer: found a {type(method).__name__}; must be a method, its name, or a function")
+        if inspect.isfunction(method):
+            # As if it were a method from now on: proxies may call it too.
+            method = self.agent.set_method(method)
+        if isinstance(method, str):
+            name = method
+            # Looked up at each run: set_method may replace it.
+            return lambda: getattr(self.agent, name)(*args, **kwargs)
+        return functools.partial(method, *args, **kwargs)
+
+    def stop_timer(self, alias: str) -> None:
+        """See `Agent.stop_timer`."""
+        self.here(lambda: self.timers.stop(alias))
+
+    @property
+    def timer_aliases(self) -> tuple[str, ...]:
+        """See `Agent.timers`."""
+        return self.timers.aliases
+
+    def attribute_set(self, name: str, value: Any) -> None:
+        """See `AgentCore.attribute_set`."""
+        self.agent.log_debug(f"SET self.{name} = {value}")
+
+    # -- logging
+
+    def set_logger(self, logger: Any, alias: str) -> None:
+        """See `Agent.set_logger`."""
+        from ganglion.imperative.proxy import Proxy
+
+        if isinstance(logger, Proxy):
+            logger = logger.addr("sub")
+        if not isinstance(logger, AgentAddress):
+            raise ValueError(f"An AgentAddress must be provided for logging! Found a {type(logger).__name__}")  # noqa: TRY004 - as osBrain
+        self.connect(logger, alias, None)
+
+    def log_message(self, level: int, message: object, args: tuple[object, ...], logger: str) -> None:
+        """To the logger when there is one; errors and warnings to the terminal as well."""
+        if level == logging.DEBUG and not getattr(self.agent, "_DEBUG", False):
+            return
+        word = _LEVELS[level]
+        text = (
+            f"[{datetime.now(UTC).replace(tzinfo=None)}] ({self.name}): {message % args if args and isinstance(message, str) else message}"
+        )
+        send = self.senders.get(logger)
+        if send is not None:
+            self.agent.send(logger, text, topic=word)
+        if level >= logging.WARNING or send is None:
+            stream = sys.stderr if level == logging.ERROR else sys.stdout
+            stream.write(f"{word} {text}\n")
+            stream.flush()
+
+    # -- ending
+
+    def shutdown(self) -> None:
+        """See `Agent.shutdown`."""
+        self._on_end(False)
+
+    def stop(self) -> str:
+        """See `Agent.stop`: the process stays, and so do its sockets."""
+        self.here(self.pause)
+        self._on_change()
+        return "OK"
+
+    def kill(self) -> None:
+        """See `Agent.kill`."""
+        self._on_end(True)
+
+    def finish(self) -> None:
+        """Free what is not a socket of the data plane."""
+        self.foreign.close()
+        self.timers.close()
+        for task in self.tasks:
+            task.cancel()
+        self._interrupt_in.close()
+        self._interrupt_out.close()
+
+
+def need_handler(handler: Any, *, required: bool) -> None:
+    """Raise ValueError when a handler is missing."""
+    if required and handler is None:
+        raise ValueError("This socket requires a handler!")

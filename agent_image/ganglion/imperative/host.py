@@ -1,0 +1,286 @@
+"""Processes and threads that this process has started: agents and name servers of `run_agent` and `run_nameserver`.
+
+One per process, made when it is first needed: a thread with a loop, and a zygote that forks. When the program ends, it waits for what still
+runs, as for child processes of `multiprocessing`; when an exception or Ctrl-C ends it, they are told to end. When it is killed, the zygote
+ends them: nobody is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import base64
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ganglion.imperative.errors import AgentStartError
+from ganglion.imperative.secret import join_secret
+from ganglion.imperative.settings import config
+from ganglion.imperative.values import dumps
+from ganglion.local.spawner import Program, Spawner
+from ganglion.local.state import run_base
+
+PRELOAD = ("ganglion.imperative.preload",)
+START_SECONDS = 60.0
+"""Bound of a start: the zygote's imports, the fork, and the agent's on_init."""
+END_SECONDS = 6.0
+"""After SIGTERM; what then still runs is killed."""
+
+Report = dict[str, Any]
+
+
+class Child:
+    """A process or thread that was started."""
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.report: Report | None = None
+        self.reported = threading.Event()
+        self.ended = threading.Event()
+        self.on_end: Callable[[], None] | None = None
+
+    def tell(self, report: Report) -> None:
+        """What it says of its start; the first word counts."""
+        if self.report is None:
+            self.report = report
+            self.reported.set()
+
+    def finish(self, code: int) -> None:
+        """It has ended."""
+        self.tell({"failed": f"the process ended with code {code} before it had started"})
+        self.ended.set()
+        if self.on_end is not None:
+            # It talks to the name server, and this is the loop's thread.
+            threading.Thread(target=self.on_end, name="ganglion-farewell", daemon=True).start()
+
+    def wait(self) -> Report:
+        """What it said of its start.
+
+        Raises:
+            AgentStartError: it failed, or said nothing in time.
+        """
+        if not self.reported.wait(START_SECONDS):
+            raise AgentStartError(f"nothing was heard of the new process for {START_SECONDS:g} s")
+        assert self.report is not None
+        if "failed" in self.report:
+            raise AgentStartError(f"An error occurred while creating the daemon!\n===============\n{self.report['failed']}")
+        return self.report
+
+
+class Host:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._children: set[Child] = set()
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._spawner: Spawner | None = None
+        self._server: asyncio.Server | None = None
+        self._closed = False
+        atexit.register(self.at_exit)
+
+    # -- threads
+
+    def adopt(self, child: Child) -> None:
+        """Wait for it at the end."""
+        with self._lock:
+            self._children.add(child)
+
+    def release(self, child: Child) -> None:
+        """It has ended."""
+        with self._lock:
+            self._children.discard(child)
+
+    # -- processes
+
+    def spawn(self, role: str, payload: Any) -> Child:
+        """Fork a process that runs `ganglion.imperative.main`.
+
+        Args:
+            role: `agent` or `nameserver`.
+            payload: what it is made of.
+        Raises:
+            EncodeError: the payload cannot travel.
+            AgentStartError: no process can be started.
+        """
+        self._ensure()
+        assert self._loop is not None
+        assert self._spawner is not None
+        # Made here when it is missing, not by several children at once.
+        join_secret()
+        context = {
+            "environ": dict(os.environ),
+            "path": list(sys.path),
+            "cwd": str(Path.cwd()),
+            "report": str(self._socket),
+            "config": dict(config),
+        }
+        body = base64.b64encode(dumps((context, payload))).decode("ascii")
+        child = Child()
+        program = Program(env=dict(os.environ), entry="imperative", argv=(role, body))
+        for stream in (sys.stdout, sys.stderr):
+            # What was written before must come before what the child writes.
+            with contextlib.suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+
+        def start() -> None:
+            assert self._spawner is not None
+
+            def ended(code: int) -> None:
+                self.release(child)
+                self._by_id.pop(child.id, None)
+                child.finish(code)
+
+            child.id = self._spawner.spawn(program, 1, ended, 2)
+            self._by_id[child.id] = child
+
+        self.adopt(child)
+        child_key = self._expect(child)
+        program = Program(env=program.env, entry=program.entry, argv=(*program.argv, child_key))
+        self._loop.call_soon_threadsafe(start)
+        return child
+
+    @property
+    def _socket(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "reports.sock"
+
+    def _expect(self, child: Child) -> str:
+        key = os.urandom(8).hex()
+        self._expected[key] = child
+        return key
+
+    def _ensure(self) -> None:
+        with self._lock:
+            if self._thread is not None:
+                return
+            if self._closed:
+                raise AgentStartError("this process is ending; nothing can be started any more")
+            self._by_id: dict[str, Child] = {}
+            self._expected: dict[str, Child] = {}
+            self._folder = Path(tempfile.mkdtemp(prefix="ganglion-", dir=run_base()))
+            self._loop = asyncio.new_event_loop()
+            self._spawner = Spawner(PRELOAD)
+            self._spawner.start()
+            started = threading.Event()
+            self._thread = threading.Thread(target=self._run, args=(started,), name="ganglion-host", daemon=True)
+            self._thread.start()
+        if not started.wait(START_SECONDS):
+            raise AgentStartError("the thread that starts agents did not begin")
+
+    def _run(self, started: threading.Event) -> None:
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)
+
+        async def begin() -> None:
+            assert self._spawner is not None
+            self._spawner.attach()
+            self._server = await asyncio.start_unix_server(self._hear, self._socket, limit=1 << 24)
+
+        self._loop.run_until_complete(begin())
+        started.set()
+        self._loop.run_forever()
+
+    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A child's report: one line of JSON."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                line = await reader.readline()
+            report = json.loads(line)
+            child = self._expected.pop(str(report.get("key")), None)
+            if child is not None:
+                child.tell(report)
+        except (ValueError, OSError, TimeoutError):
+            # It ended half-way: its end says the rest.
+            pass
+        finally:
+            writer.close()
+
+    def signal_all(self, number: int) -> None:
+        """Signal every process."""
+        if self._loop is None or self._spawner is None:
+            return
+        spawner = self._spawner
+
+        def each() -> None:
+            for name in list(self._by_id):
+                spawner.signal(name, number)
+
+        self._loop.call_soon_threadsafe(each)
+
+    def kill(self, child: Child) -> None:
+        """End one process at once."""
+        if self._loop is not None and self._spawner is not None and child.id:
+            self._loop.call_soon_threadsafe(self._spawner.signal, child.id, signal.SIGKILL)
+
+    # -- the end of this process
+
+    def alive(self) -> list[Child]:
+        """What still runs."""
+        with self._lock:
+            return list(self._children)
+
+    def at_exit(self) -> None:
+        """Wait for what still runs, unless the program failed."""
+        if os.getpid() != self.pid:
+            return
+        with contextlib.suppress(KeyboardInterrupt):
+            if not hasattr(sys, "last_value"):
+                while children := self.alive():
+                    children[0].ended.wait(1.0)
+        self.close()
+
+    def close(self) -> None:
+        """End what still runs, and everything of this object. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        processes = [child for child in self.alive() if child.id]
+        if processes:
+            self.signal_all(signal.SIGTERM)
+            deadline = time.monotonic() + END_SECONDS
+            for child in processes:
+                child.ended.wait(max(0.0, deadline - time.monotonic()))
+        if self._loop is not None and self._thread is not None:
+            loop = self._loop
+
+            def end() -> None:
+                assert self._spawner is not None
+                if self._server is not None:
+                    self._server.close()
+                self._spawner.close()
+                loop.stop()
+
+            loop.call_soon_threadsafe(end)
+            self._thread.join(END_SECONDS)
+            if not self._thread.is_alive():
+                loop.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_host: Host | None = None
+_making = threading.Lock()
+
+
+def host() -> Host:
+    """The one of this process."""
+    global _host  # noqa: PLW0603 - one per process
+    with _making:
+        if _host is None or _host.pid != os.getpid():
+            _host = Host()
+        return _host

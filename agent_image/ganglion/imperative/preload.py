@@ -1,0 +1,10 @@
+"""What every forked agent and name server would load by itself. Imported by the forking process."""
+
+from __future__ import annotations
+
+import ganglion.imperative.agents
+import ganglion.imperative.life
+import ganglion.imperative.logger
+import ganglion.imperative.main
+import ganglion.imperative.nameserver
+import ganglion.imperative.proxy  # noqa: F401

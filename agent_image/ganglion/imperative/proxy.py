@@ -1,0 +1,364 @@
+"""Proxies: call agents and the name server from anywhere that holds the join secret."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from ganglion.imperative import calls
+from ganglion.imperative.addresses import SocketAddress, address_to_host_port
+from ganglion.imperative.calls import PeerLost, WrongLife
+from ganglion.imperative.errors import CallTimeout, CommunicationError, NamingError
+from ganglion.imperative.frames import Record
+from ganglion.imperative.settings import config, nameserver_address
+
+POLL_SECONDS = 0.05
+SHORT_SECONDS = 2.0
+"""Bound of what answers at once when it answers at all."""
+_NEVER_SAFE = frozenset({"run", "get_attr", "kill", "safe_call", "concurrent", "is_running", "member"})
+_OWN = frozenset({"_name", "_nsaddr", "_safe_default", "_record", "_methods", "_mode", "_seconds"})
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class NSProxy:
+    """A proxy to a name server. Methods of a derived NameServer are called by their names.
+
+    Args:
+        nsaddr: its address; None: the one in the environment.
+        timeout: seconds to wait until it answers.
+    Raises:
+        TimeoutError: it does not.
+    """
+
+    def __init__(self, nsaddr: Any = None, timeout: float = 3.0) -> None:
+        host, port = address_to_host_port(nameserver_address(nsaddr))
+        if host is None or port is None:
+            raise ValueError(f"nsaddr: found {nsaddr!r}; must be host:port")
+        self._address = SocketAddress(host, port)
+        self._endpoint = f"tcp://{self._address}"
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                calls.call(self._endpoint, "ping", timeout=max(0.5, timeout))
+                return
+            except (PeerLost, CallTimeout):
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"Could not locate the name server! (at {self._address}, within {timeout:g} s)") from None
+                _pause(POLL_SECONDS)
+
+    def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        # A connection that broke while nobody looked is made anew once: what was never delivered can be said again.
+        try:
+            return calls.call(self._endpoint, method, arguments, named)
+        except PeerLost as error:
+            if error.sent:
+                raise
+            return calls.call(self._endpoint, method, arguments, named)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *arguments, **named: self._call(name, *arguments, **named)
+
+    def __getstate__(self) -> SocketAddress:
+        return self._address
+
+    def __setstate__(self, address: SocketAddress) -> None:
+        self._address = address
+        self._endpoint = f"tcp://{address}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NSProxy) and other._address == self._address
+
+    def __hash__(self) -> int:
+        return hash(self._address)
+
+    def __repr__(self) -> str:
+        return f"NSProxy({self._address})"
+
+    def ping(self) -> str:
+        """`pong`."""
+        return str(self._call("ping"))
+
+    def agents(self) -> list[str]:
+        """Names of the agents that live."""
+        found: list[str] = self._call("agents")
+        return found
+
+    def lookup(self, name: str) -> Record | None:
+        """What the directory knows of an agent."""
+        found: Record | None = self._call("lookup", name)
+        return found
+
+    def remove(self, name: str, life: bytes | None = None) -> int:
+        """Forget an agent that is gone; how many were forgotten."""
+        return int(self._call("remove", name, life))
+
+    def proxy(self, name: str, timeout: float = 3.0) -> Proxy:
+        """A proxy to an agent; otherwise as `Proxy`."""
+        return Proxy(name, self._address, timeout=timeout)
+
+    def addr(self, agent_alias: str | None = None, address_alias: Any = None) -> Any:
+        """The name server's own address, or that of a socket of an agent."""
+        if agent_alias is None and address_alias is None:
+            return self._address
+        return self.proxy(str(agent_alias)).addr(address_alias)
+
+    def release(self) -> None:
+        """Close this thread's connection; the next call makes another."""
+        calls.release(self._endpoint)
+
+    def shutdown_agents(self, timeout: float = 10.0) -> None:
+        """End all agents: half of the time in order, then by force.
+
+        Args:
+            timeout: seconds.
+        Raises:
+            TimeoutError: some were still registered then.
+        """
+        start = time.monotonic()
+        self._call("tell", "shutdown")
+        if self._wait_empty(start + timeout / 2):
+            return
+        self._call("tell", "kill")
+        if self._wait_empty(start + timeout):
+            return
+        raise TimeoutError(f"Chances are {self.agents()} were not shutdown after {timeout} s!")
+
+    def _wait_empty(self, deadline: float) -> bool:
+        while self.agents():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            _pause(min(POLL_SECONDS, left))
+        return True
+
+    def shutdown(self, timeout: float = 10.0) -> None:
+        """`shutdown_agents`, then end the name server itself; it stays when some agents did."""
+        self.shutdown_agents(timeout)
+        with contextlib.suppress(PeerLost):
+            # It may be gone before its answer is.
+            self._call("daemon_shutdown")
+        self.release()
+
+
+class Proxy:
+    """A proxy to an agent: its methods are called there, its attributes read and set there.
+
+    Calls are *safe* unless said otherwise: they run in the agent's main loop, between handlers. `proxy.unsafe.method()` runs in another
+    thread of the agent at once, `proxy.oneway.method()` too, and nothing is waited for. `proxy.within(3).method()` bounds one call.
+
+    Args:
+        name: of the agent.
+        nsaddr: of its name server; None: the one in the environment.
+        timeout: seconds to wait until it is registered and answers.
+        safe: default of calls; None: as configured.
+    Raises:
+        TimeoutError: the name server does not answer.
+        NamingError: it knows no such agent.
+        CommunicationError: it does, but the agent does not answer.
+    """
+
+    def __init__(self, name: str, nsaddr: Any = None, timeout: float = 3.0, safe: bool | None = None) -> None:
+        ns = NSProxy(nameserver_address(nsaddr))
+        self.__setstate__((name, ns.addr(), bool(config["SAFE"] if safe is None else safe)))
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._locate()
+                self._once("unsafe", "ping", (), {}, max(0.5, timeout))
+                return
+            except (NamingError, CommunicationError, CallTimeout) as error:
+                self._record = None
+                if time.monotonic() >= deadline:
+                    if isinstance(error, CallTimeout):
+                        raise CommunicationError(f"agent {name!r} is registered and does not answer: {error}") from error
+                    raise
+                _pause(POLL_SECONDS)
+
+    # -- state
+
+    def __getstate__(self) -> tuple[str, SocketAddress, bool]:
+        return self._name, self._nsaddr, self._safe_default
+
+    def __setstate__(self, state: tuple[str, SocketAddress, bool]) -> None:
+        name, nsaddr, safe = state
+        values = {
+            "_name": name,
+            "_nsaddr": nsaddr,
+            "_safe_default": safe,
+            "_record": None,
+            "_methods": set(),
+            "_mode": "",
+            "_seconds": None,
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Proxy) and (other._name, other._nsaddr) == (self._name, self._nsaddr)
+
+    def __hash__(self) -> int:
+        return hash((self._name, self._nsaddr))
+
+    def __repr__(self) -> str:
+        return f"Proxy({self._name!r}, {self._nsaddr})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+    def _locate(self) -> Record:
+        record: Record | None = self._record
+        if record is None:
+            try:
+                record = calls.call(f"tcp://{self._nsaddr}", "lookup", (self._name,), timeout=SHORT_SECONDS)
+            except PeerLost as error:
+                raise CommunicationError(f"the name server at {self._nsaddr} is gone: {error}") from error
+            if record is None:
+                raise NamingError(f"unknown name: {self._name}")
+            object.__setattr__(self, "_record", record)
+        return record
+
+    # -- calls
+
+    def _once(self, mode: str, method: str, arguments: tuple[Any, ...], named: dict[str, Any], seconds: float | None) -> Any:
+        record = self._locate()
+        endpoint = record.safe if mode == "safe" else record.control
+        if mode == "oneway":
+            calls.cast(endpoint, method, arguments, named, life=record.life)
+            return None
+        return calls.call(endpoint, method, arguments, named, life=record.life, timeout=seconds)
+
+    def _call(self, method: str, arguments: tuple[Any, ...], named: dict[str, Any], mode: str, seconds: float | None) -> Any:
+        for last in (False, True):
+            try:
+                return self._once(mode, method, arguments, named, seconds)
+            except (PeerLost, WrongLife) as error:
+                # The agent was restarted or has moved: the name server knows. Said again only when it was certainly not executed.
+                self._record = None
+                if last or (isinstance(error, PeerLost) and error.sent):
+                    raise CommunicationError(f"agent {self._name!r}: {error}") from error
+        raise AssertionError("the loop above returns or raises")
+
+    def _take_mode(self, method: str) -> tuple[str, float | None]:
+        mode, seconds = self._mode, self._seconds
+        object.__setattr__(self, "_mode", "")
+        object.__setattr__(self, "_seconds", None)
+        mode = mode or ("safe" if self._safe_default else "unsafe")
+        if mode == "safe" and (method.startswith("_") or method in _NEVER_SAFE):
+            mode = "unsafe"
+        return mode, seconds
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            mode, seconds = self._take_mode(name)
+            return self._call(name, arguments, named, mode, seconds)
+
+        call.__name__ = name
+        return call
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in self._methods:
+            return self._method(name)
+        # It may be an attribute, and members are added at run time: the agent knows.
+        is_method, value = self._call("member", (name,), {}, "unsafe", None)
+        if not is_method:
+            self._take_mode(name)
+            return value
+        self._methods.add(name)
+        return self._method(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            self.set_attr(**{name: value})
+
+    @property
+    def safe(self) -> Self:
+        """The next call runs in the agent's main loop."""
+        self._mode = "safe"
+        return self
+
+    @property
+    def unsafe(self) -> Self:
+        """The next call runs at once, in another thread of the agent."""
+        self._mode = "unsafe"
+        return self
+
+    @property
+    def oneway(self) -> Self:
+        """The next call is not waited for; what it returns or raises is lost."""
+        self._mode = "oneway"
+        return self
+
+    def within(self, seconds: float) -> Self:
+        """Bound the next call; otherwise `config["CALL_TIMEOUT"]` holds."""
+        self._seconds = seconds
+        return self
+
+    # -- without asking what they are
+
+    def set_attr(self, **attributes: Any) -> Any:
+        """Set attributes of the agent."""
+        return self._method("set_attr")(**attributes)
+
+    def get_attr(self, name: str) -> Any:
+        """An attribute's value, also of a stopped agent."""
+        return self._method("get_attr")(name)
+
+    def set_method(self, *functions: Callable[..., Any], **named: Callable[..., Any]) -> Any:
+        """Give the agent methods; every proxy sees them."""
+        return self._method("set_method")(*functions, **named)
+
+    def run(self) -> None:
+        """Does nothing: run_agent has done it."""
+
+    def ping(self) -> str:
+        """`pong`."""
+        return str(self._method("ping")())
+
+    def is_running(self) -> bool:
+        """Whether the main loop runs."""
+        return bool(self._method("is_running")())
+
+    def kill(self) -> None:
+        """End the agent now, whatever it does."""
+        self._take_mode("kill")
+        self._call("kill", (), {}, "unsafe", None)
+
+    def wait_for_running(self, timeout: float = 3.0) -> Self:
+        """Wait until the main loop runs; negative: for ever.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.is_running():
+            if timeout >= 0 and time.monotonic() >= deadline:
+                raise TimeoutError("Timed out while waiting for the agent to be running")
+            _pause(0.01)
+        return self
+
+    def nsaddr(self) -> SocketAddress:
+        """Address of the name server."""
+        address: SocketAddress = self._nsaddr
+        return address
+
+    def release(self) -> None:
+        """Close this thread's connections to the agent; the next call makes others."""
+        record = self._record
+        if record is not None:
+            calls.release(record.safe)
+            calls.release(record.control)

@@ -1,0 +1,202 @@
+"""The hot paths: what drains a socket and calls its handler, and what publishes.
+
+A drain takes what has arrived without blocking, at most `BUDGET` messages or about `TURN_SECONDS` in one go, and has itself called again
+when there may be more: timers and calls get their turn. Nothing is awaited per message; a handler's coroutine becomes a task.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from ganglion.imperative.addresses import AgentAddress
+from ganglion.imperative.errors import encode_error
+from ganglion.imperative.sockets import Entry
+
+if TYPE_CHECKING:
+    from ganglion.imperative.core import Core
+
+BUDGET = 256
+TURN_SECONDS = 0.005
+ERROR = b"ganglion-error"
+"""First of two frames: the reply is an exception."""
+
+_clock = time.monotonic
+
+
+def drain_of(core: Core, entry: Entry) -> Callable[[], None]:
+    """What the loop calls when the socket may be readable."""
+    if entry.partner is not None or not isinstance(entry.place, AgentAddress):
+        take = core.requests.taker(entry)
+    elif entry.kind == "SUB":
+        take = _take_sub(core, entry)
+    elif entry.kind == "REP":
+        take = _take_rep(core, entry)
+    else:
+        return _pull_drain(core, entry)
+    return _drain(core, entry, take)
+
+
+def _pull_drain(core: Core, entry: Entry) -> Callable[[], None]:
+    recv, decode, handler, flag = entry.socket.recv, entry.codec.decode, entry.handler, zmq.NOBLOCK
+    assert handler is not None
+
+    def drain() -> None:
+        end = _clock() + TURN_SECONDS
+        count = 0
+        try:
+            while count < BUDGET and core.looping and not entry.closed:
+                body = recv(flag)
+                count += 1
+                result = handler(decode(body))
+                if result is not None and inspect.isawaitable(result):
+                    core.spawn(result, "handler")
+                if _clock() > end:
+                    break
+        except zmq.Again:
+            core.handled += count
+            return
+        except Exception as error:  # noqa: BLE001 - user code, or a body that cannot be decoded
+            core.failed("handler", error)
+        core.handled += count
+        if not entry.closed and core.looping:
+            core.loop.call_soon(drain)
+
+    return drain
+
+
+def _drain(core: Core, entry: Entry, take: Callable[[], None]) -> Callable[[], None]:
+    def drain() -> None:
+        end = _clock() + TURN_SECONDS
+        count = 0
+        try:
+            while count < BUDGET and core.looping and not (entry.closed or entry.busy):
+                take()
+                count += 1
+                if _clock() > end:
+                    break
+        except zmq.Again:
+            core.handled += count
+            return
+        except Exception as error:  # noqa: BLE001 - user code, or a body that cannot be decoded
+            core.failed("handler", error)
+        core.handled += count
+        if not entry.closed and not entry.busy and core.looping:
+            core.loop.call_soon(drain)
+
+    return drain
+
+
+def _take_sub(core: Core, entry: Entry) -> Callable[[], None]:
+    socket, decode, topics, raw = entry.socket, entry.codec.decode, entry.topics, entry.raw
+
+    def take() -> None:
+        parts = socket.recv_multipart(zmq.NOBLOCK)
+        if len(parts) != 2:
+            raise ValueError(f"{entry.place}: found {len(parts)} frames; a publication has a topic and a body")
+        topic, body = parts
+        value = topic + body if raw else decode(body)
+        for prefix, handler in list(topics.items()):
+            if topic.startswith(prefix):
+                result = handler(prefix, value)
+                if result is not None and inspect.isawaitable(result):
+                    core.spawn(result, "handler")
+
+    return take
+
+
+def publisher(entry: Entry) -> Callable[[Any, str | bytes, float | None], None]:
+    """`send` of a PUB socket; it never blocks."""
+    send, encode, more, flag = entry.socket.send, entry.codec.encode, zmq.SNDMORE | zmq.NOBLOCK, zmq.NOBLOCK
+
+    def publish(value: Any, topic: str | bytes, _timeout: float | None) -> None:
+        body = encode(value)
+        send(topic.encode() if isinstance(topic, str) else topic, more)
+        send(body, flag)
+
+    return publish
+
+
+def _take_rep(core: Core, entry: Entry) -> Callable[[], None]:
+    socket, codec = entry.socket, entry.codec
+
+    def respond(value: Any) -> None:
+        try:
+            body = codec.encode(value)
+        except Exception as error:
+            socket.send_multipart([ERROR, encode_error(error)], zmq.NOBLOCK)
+            raise
+        socket.send(body, zmq.NOBLOCK)
+
+    def refuse(error: BaseException) -> None:
+        socket.send_multipart([ERROR, encode_error(error)], zmq.NOBLOCK)
+
+    def take() -> None:
+        body = socket.recv_multipart(zmq.NOBLOCK)[-1]
+        core_reply(core, entry, body, respond, refuse)
+
+    return take
+
+
+def core_reply(core: Core, entry: Entry, body: bytes, respond: Callable[[Any], None], refuse: Callable[[BaseException], None]) -> None:
+    """Call a request's handler and give its reply: what it returns, what it yields first, or what its coroutine results in.
+
+    Args:
+        respond, refuse: exactly one of them is called.
+    """
+    try:
+        assert entry.handler is not None
+        result = entry.handler(entry.codec.decode(body))
+        if inspect.isgenerator(result):
+            value = _first(result)
+        elif inspect.isawaitable(result):
+            entry.busy = True
+            core.spawn(_respond_later(core, entry, result, respond, refuse), "handler")
+            return
+        else:
+            value = result
+    except Exception as error:
+        refuse(error)
+        raise
+    respond(value)
+    if inspect.isgenerator(result):
+        _rest(result)
+
+
+def _first(generator: Any) -> Any:
+    try:
+        return next(generator)
+    except StopIteration:
+        raise ValueError("Reply handler ended without a yield; it must yield its reply once") from None
+
+
+def _rest(generator: Any) -> None:
+    """Run what follows the reply."""
+    try:
+        next(generator)
+    except StopIteration:
+        return
+    generator.close()
+    raise ValueError("Reply handler yielded more than once!")
+
+
+async def _respond_later(
+    core: Core, entry: Entry, result: Any, respond: Callable[[Any], None], refuse: Callable[[BaseException], None]
+) -> None:
+    try:
+        value = await result
+    except Exception as error:
+        if not entry.closed:
+            refuse(error)
+        raise
+    else:
+        if not entry.closed:
+            respond(value)
+    finally:
+        entry.busy = False
+        if not entry.closed and entry.drain is not None:
+            core.loop.call_soon(entry.drain)

@@ -1,0 +1,173 @@
+"""Names and ends: nobody hangs, no name stays taken, whatever is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from ganglion import Agent, CommunicationError, NamingError, NSProxy, Proxy, run_agent, run_nameserver
+from tests.integration.imperative.conftest import Stage
+from tests.support.wait import wait_for
+
+
+def block(agent: Any) -> None:
+    agent.bind("PUSH", alias="nobody")
+    agent.send("nobody", 1)
+
+
+def pid_of(agent: Any) -> int:
+    return os.getpid()
+
+
+def end(agent: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_name_is_free_after_shutdown(stage: Stage) -> None:
+    stage.agent("a").shutdown()
+    wait_for(lambda: stage.ns.agents() == [], what="the name to be free")
+    assert stage.agent("a").ping() == "pong"
+
+
+def test_a_name_is_taken_once(stage: Stage) -> None:
+    stage.agent("a")
+    with pytest.raises(RuntimeError, match="already registered"):
+        stage.agent("a")
+    assert stage.ns.agents() == ["a"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_name_of_a_killed_process_is_free_at_once(number: int) -> None:
+    ns = run_nameserver()
+    agent = run_agent("a")
+    os.kill(agent.execute_as_method(pid_of), number)
+    wait_for(lambda: ns.agents() == [], timeout=5, what="the name to be free")
+    assert run_agent("a").ping() == "pong"
+    ns.shutdown()
+
+
+def test_sigterm_reaches_an_agent_that_blocks() -> None:
+    ns = run_nameserver()
+    agent = run_agent("a")
+    pid = agent.execute_as_method(pid_of)
+    agent.after(0, block)
+    wait_for(lambda: agent.unsafe.has_socket("nobody"), what="the agent to block")
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: ns.agents() == [], timeout=9, what="the name to be free")
+    ns.shutdown()
+
+
+def test_a_call_of_a_dying_agent_is_an_error_at_once() -> None:
+    ns = run_nameserver()
+    agent = run_agent("a")
+    agent.set_method(end)
+    began = time.monotonic()
+    with pytest.raises(CommunicationError, match="lost"):
+        agent.end()
+    assert time.monotonic() - began < 10
+    ns.shutdown()
+
+
+def test_shutdown_forces_what_blocks() -> None:
+    ns = run_nameserver()
+    agent = run_agent("a")
+    agent.after(0, block)
+    wait_for(lambda: agent.unsafe.has_socket("nobody"), what="the agent to block")
+    began = time.monotonic()
+    ns.shutdown(timeout=4)
+    assert time.monotonic() - began < 4
+    with pytest.raises(TimeoutError):
+        NSProxy(ns.addr(), timeout=0.2)
+
+
+def test_kill_wakes_a_blocked_agent(stage: Stage) -> None:
+    agent = stage.agent("a")
+    agent.after(0, block)
+    wait_for(lambda: agent.unsafe.has_socket("nobody"), what="the agent to block")
+    agent.kill()
+    wait_for(lambda: stage.ns.agents() == [], timeout=5, what="the name to be free")
+
+
+def test_agents_survive_their_name_server() -> None:
+    ns = run_nameserver()
+    address = ns.addr()
+    agent = run_agent("a")
+    ns.daemon_shutdown()
+
+    def again() -> NSProxy | None:
+        try:
+            return run_nameserver(address)
+        except RuntimeError:
+            return None
+
+    second = wait_for(again, timeout=10, what="the address to be free")
+    assert second is not None
+    wait_for(lambda: second.agents() == ["a"], timeout=10, what="the agent to come back")
+    assert agent.ping() == "pong"
+    second.shutdown()
+
+
+def test_a_stopped_agent_stays(stage: Stage) -> None:
+    agent = stage.agent("a", attributes={"x": 1})
+    assert agent.stop() == "OK"
+    assert not agent.is_running()
+    assert agent.get_attr("x") == 1
+    with pytest.raises(RuntimeError, match="must be running"):
+        agent.set_attr(x=2)
+    assert stage.ns.agents() == ["a"]
+
+
+def test_an_unknown_name(stage: Stage) -> None:
+    with pytest.raises(NamingError):
+        Proxy("nobody", stage.ns.addr(), timeout=0.2)
+
+
+def test_what_fails_at_the_start_is_told(stage: Stage) -> None:
+    class Bad(Agent):
+        def on_init(self) -> None:
+            raise LookupError("no luck today")
+
+    with pytest.raises(RuntimeError, match="no luck today"):
+        stage.agent("a", base=Bad)
+    assert stage.ns.agents() == []
+
+
+def test_an_exception_is_no_end(stage: Stage) -> None:
+    agent = stage.agent("a")
+    agent.after(0, "raise_exception")
+    with pytest.raises(RuntimeError, match="User raised"):
+        agent.raise_exception()
+    assert agent.is_running()
+
+
+def test_an_exception_ends_who_wants_it(stage: Stage) -> None:
+    agent = stage.agent("a", on_error="Stop")
+    agent.after(0, "raise_exception")
+    wait_for(lambda: stage.ns.agents() == [], timeout=10, what="the agent to end")
+
+
+def test_hooks_in_their_order(stage: Stage) -> None:
+    class Hooks(Agent):
+        def on_init(self) -> None:
+            self.seen: list[Any] = [("on_init", self.get_attr("x"), self.is_running())]
+            self.each(0.01, self.tick, alias="t")
+
+        def before_loop(self) -> None:
+            self.seen.append(("before_loop", self.is_running()))
+
+        def tick(self) -> None:
+            self.seen.append("tick")
+            if len(self.seen) > 4:
+                self.stop_timer("t")
+
+        def idle(self) -> None:
+            self.seen.append("idle")
+
+    agent = stage.agent("a", base=Hooks, attributes={"x": 1})
+    wait_for(lambda: "idle" in agent.unsafe.get_attr("seen"), what="idle")
+    assert agent.unsafe.get_attr("seen")[:3] == [("on_init", 1, False), ("before_loop", True), "tick"]
+    assert agent.list_timers() == []

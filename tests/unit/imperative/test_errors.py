@@ -1,0 +1,48 @@
+"""Exceptions on the wire: type, message and traceback arrive."""
+
+from __future__ import annotations
+
+import pytest
+
+from ganglion import AttributeTaken, EncodeError, RemoteError
+from ganglion.imperative.errors import decode_error, encode_error
+
+
+class Odd(Exception):
+    def __init__(self, code: int, *, why: str) -> None:
+        super().__init__(f"odd {code}: {why}")
+        self.code = code
+
+
+def caught(error: Exception) -> Exception:
+    with pytest.raises(type(error)) as raised:
+        raise error
+    return raised.value
+
+
+@pytest.mark.parametrize("error", [ValueError("v"), KeyError("k"), Odd(3, why="because"), EncodeError("Json", "x"), AttributeTaken("a")])
+def test_the_same_type_and_text(error: Exception) -> None:
+    found = decode_error(encode_error(caught(error)))
+    assert type(found) is type(error)
+    assert str(error) in (str(found), *found.args)
+    assert isinstance(found.__cause__, RemoteError)
+    assert "caught" in found.__cause__.traceback
+
+
+def test_plain_attributes_travel() -> None:
+    found = decode_error(encode_error(Odd(3, why="because")))
+    assert isinstance(found, Odd)
+    assert found.code == 3
+
+
+def test_a_safe_call_tells_what_was_called() -> None:
+    found = decode_error(encode_error(caught(ValueError("bad")), ("work", (1,), {"x": 2})))
+    assert isinstance(found, ValueError)
+    assert "Error executing `work`! (bad)" in str(found)
+    assert "> args: (1,)" in str(found)
+
+
+def test_what_cannot_be_rebuilt_is_a_remote_error() -> None:
+    found = decode_error(encode_error(UnicodeDecodeError("utf-8", b"x", 0, 1, "no")))
+    assert isinstance(found, RemoteError)
+    assert found.type.endswith("UnicodeDecodeError")
