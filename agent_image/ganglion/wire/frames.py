@@ -22,20 +22,20 @@ HELLO, WELCOME, REVOKE, DRAIN, BYE = ord("H"), ord("W"), ord("X"), ord("Q"), ord
 PING, PONG, REFUSE = ord("P"), ord("O"), ord("N")
 CONTROL_KINDS = frozenset((HELLO, WELCOME, REVOKE, DRAIN, BYE, PING, PONG, REFUSE))
 
-FLAG_EXT, FLAG_REDELIVERY, FLAG_REQUEST = 1, 2, 4
+FLAG_EXT, FLAG_REDELIVERY, FLAG_REQUEST, FLAG_SKIP = 1, 2, 4, 8
 
 DONE, REJECTED, RELEASED, HANDLED, DEAD, STARTED = 0, 1, 2, 3, 4, 5
 """Codes of an acknowledged range. DEAD: dead-lettered. HANDLED and STARTED settle nothing and are said of redeliveries only: the handler
 returned and waits for what it sent; the handler begins. They show whose fault it is when the process is lost again."""
 
-MAX_BATCH = 64
-"""Messages in one frame: the skip mask has 64 bits."""
-MAX_BATCH_BYTES = 65536
-"""Bodies are coalesced up to this many bytes; one larger body travels alone."""
+MAX_BATCH = 256
+"""Messages in one frame."""
+MAX_BATCH_BYTES = 131072
+"""A batch ends with the body that reaches this many bytes; one larger body travels alone."""
 MAX_CONTROL_BYTES = 16384
 """Longest control frame that is decoded."""
 
-_DATA = struct.Struct("<BBHIQQQ")
+_DATA = struct.Struct("<BBHIQQ")
 _ACK = struct.Struct("<BBHI")
 _RANGE = struct.Struct("<QQII")
 _REPLY = struct.Struct("<BBHIQQ")
@@ -122,8 +122,8 @@ def encode_data(
     Args:
         stream: id of the sender's incarnation.
         first: sequence of the first body.
-        bodies: 1..64 encoded messages.
-        flags: FLAG_REDELIVERY, FLAG_REQUEST; FLAG_EXT is set when `ext` is given.
+        bodies: 1..256 encoded messages.
+        flags: FLAG_REDELIVERY, FLAG_REQUEST; FLAG_EXT is set when `ext` is given, FLAG_SKIP when `skip` is not 0.
         skip: bit i set: body i was acknowledged before.
         ext: deadline (Unix milliseconds) and trace context; unknown keys are ignored by readers.
     """
@@ -131,30 +131,46 @@ def encode_data(
     lengths = array("I", map(len, bodies))
     if _BIG_ENDIAN:
         lengths.byteswap()
+    mask = b""
+    if skip:
+        flags |= FLAG_SKIP
+        mask = skip.to_bytes((n + 7) // 8, "little")
     if ext is None:
-        return b"".join((_DATA.pack(DATA, VERSION, flags, n, stream, first, skip), lengths, *bodies))
+        return b"".join((_DATA.pack(DATA, VERSION, flags, n, stream, first), mask, lengths, *bodies))
     packed = _encode_map(ext)
-    return b"".join((_DATA.pack(DATA, VERSION, flags | FLAG_EXT, n, stream, first, skip), lengths, _U32.pack(len(packed)), packed, *bodies))
+    return b"".join((_DATA.pack(DATA, VERSION, flags | FLAG_EXT, n, stream, first), mask, lengths, _U32.pack(len(packed)), packed, *bodies))
 
 
 def data_head(frame: Buffer) -> DataHead:
     """Header of a DATA frame; checks sizes that a relay relies on.
 
     Raises:
-        FrameError: not a DATA frame, or a count outside 1..64.
+        FrameError: not a DATA frame, a count outside 1..256, or a skip mask that is cut off or names more messages.
     """
-    if len(frame) < DATA_HEADER_BYTES:
-        raise FrameError(f"DATA of {len(frame)} bytes; the header alone has {DATA_HEADER_BYTES}")
-    found, version, flags, n, stream, first, skip = _DATA.unpack_from(frame)
+    size = len(frame)
+    if size < DATA_HEADER_BYTES:
+        raise FrameError(f"DATA of {size} bytes; the header alone has {DATA_HEADER_BYTES}")
+    found, version, flags, n, stream, first = _DATA.unpack_from(frame)
     if found != DATA:
         raise FrameError(f"kind {found}, expected DATA")
     if version != VERSION:
         raise UnknownVersion(f"version {version}, this runtime speaks {VERSION}")
-    if not 1 <= n <= MAX_BATCH or first + n > 1 << 64 or skip >> n:
-        raise FrameError(f"DATA with {n} messages from {first}, skip {skip:#x}")
-    if len(frame) < DATA_HEADER_BYTES + 4 * n:
-        raise FrameError(f"DATA of {len(frame)} bytes cannot hold {n} lengths")
+    if not 1 <= n <= MAX_BATCH or first + n > 1 << 64:
+        raise FrameError(f"DATA with {n} messages from {first}")
+    skip, start = 0, DATA_HEADER_BYTES
+    if flags & FLAG_SKIP:
+        start += (n + 7) // 8
+        skip = int.from_bytes(frame[DATA_HEADER_BYTES:start], "little")
+        if skip >> n:
+            raise FrameError(f"DATA with {n} messages from {first}, skip {skip:#x}")
+    if size < start + 4 * n:
+        raise FrameError(f"DATA of {size} bytes cannot hold {n} lengths")
     return DataHead(flags, n, stream, first, skip)
+
+
+def _lengths_at(head: DataHead) -> int:
+    """Where the lengths begin."""
+    return DATA_HEADER_BYTES + ((head.n + 7) // 8 if head.flags & FLAG_SKIP else 0)
 
 
 def decode_data(frame: Buffer) -> Data:
@@ -164,9 +180,10 @@ def decode_data(frame: Buffer) -> Data:
         FrameError: not a DATA frame, or its lengths do not add up to the frame's.
     """
     head = data_head(frame)
-    start = DATA_HEADER_BYTES + 4 * head.n
+    begin = _lengths_at(head)
+    start = begin + 4 * head.n
     lengths = array("I")
-    lengths.frombytes(frame[DATA_HEADER_BYTES:start])
+    lengths.frombytes(frame[begin:start])
     if _BIG_ENDIAN:
         lengths.byteswap()
     ext: dict[str, Any] = {}
@@ -186,8 +203,11 @@ def decode_data(frame: Buffer) -> Data:
 
 def redelivered(frame: Buffer, skip: int) -> bytes:
     """The same batch marked as a redelivery, without the messages of `skip`."""
-    found, version, flags, n, stream, first, _ = _DATA.unpack_from(frame)
-    return _DATA.pack(found, version, flags | FLAG_REDELIVERY, n, stream, first, skip) + bytes(frame[DATA_HEADER_BYTES:])
+    head = data_head(frame)
+    flags = (head.flags & ~FLAG_SKIP) | FLAG_REDELIVERY | (FLAG_SKIP if skip else 0)
+    mask = skip.to_bytes((head.n + 7) // 8, "little") if skip else b""
+    begin = _DATA.pack(DATA, VERSION, flags, head.n, head.stream, head.first)
+    return b"".join((begin, mask, frame[_lengths_at(head) :]))
 
 
 def encode_ack(ranges: Iterable[Range]) -> bytes:

@@ -104,12 +104,12 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     @property
     def window(self) -> int:
         """Credit that a receiver grants each link, in messages."""
-        return max(1, min(256, self.high_water_mark // 4))
+        return max(1, min(512, self.high_water_mark // 2))
 
     @property
     def batch(self) -> int:
         """Most messages in one frame."""
-        return max(1, min(64, self.window // 4))
+        return max(1, min(128, self.window // 4))
 
 
 class TimerWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):

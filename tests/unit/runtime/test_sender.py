@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from ganglion.runtime.plane import MessageId
-from ganglion.runtime.sender import ATTEMPTS, Batch, Sender
+from ganglion.runtime.sender import ATTEMPTS, HOPELESS, Batch, Sender
 from ganglion.wire import frames
 from ganglion.wire.frames import DEAD, DONE, HANDLED, REJECTED, RELEASED, STARTED
 
@@ -120,7 +121,7 @@ def test_a_lost_links_messages_go_to_another_without_those_that_were_acknowledge
     h.sender.lost("a", charge=True)
     h.sender.pump()
     head = frames.data_head(b.frames[0])
-    assert head == (frames.FLAG_REDELIVERY, 4, STREAM, 0, 0b0110)
+    assert head == (frames.FLAG_REDELIVERY | frames.FLAG_SKIP, 4, STREAM, 0, 0b0110)
     assert b.live(b.frames[0]) == [0, 3]
     assert h.sender.redelivered == 2
     h.done("b", 0, 4)
@@ -203,7 +204,7 @@ def test_the_message_that_was_begun_is_charged() -> None:
     h = Harness()
     h.offer(3)
     h.offer(2)
-    for life in range(ATTEMPTS + 1):
+    for life in range(ATTEMPTS):
         name = f"life-{life}"
         h.link(name)
         h.sender.pump()
@@ -212,8 +213,69 @@ def test_the_message_that_was_begun_is_charged() -> None:
             h.done(name, 0, code=HANDLED)
         h.sender.lost(name, charge=True)
     # The first loss charged the oldest, which was not at fault; later ones are proven.
-    assert [id_.seq for id_, _, _ in h.dead] == [1]
-    assert h.sender.in_flight == 4
+    batch, _ = h.sender._find(STREAM, 1)
+    assert batch is not None
+    assert batch.attempts == {0: 1, 1: ATTEMPTS - 1}
+    assert not h.dead
+
+
+def _die_of(h: Harness, culprit: int, heard: int, *, lives: int) -> list[int]:
+    """Lives of a process that dies of one message, handling in order; of each batch of several only so many messages are heard to begin."""
+    lone = []
+    for life in range(lives):
+        name = f"life-{life}"
+        peer = h.link(name)
+        alive = True
+        while alive:
+            h.sender.pump()
+            if not peer.frames:
+                return lone
+            live = peer.live(peer.frames.pop(0))
+            if len(live) == 1:
+                lone.append(live[0])
+            if culprit in live:
+                alive = False
+                if len(live) > 1:
+                    h.done(name, live[0], heard, code=STARTED)
+                h.sender.lost(name, charge=True)
+            else:
+                h.done(name, live[0], len(live))
+    raise AssertionError(f"nobody was given up in {lives} lives")
+
+
+@pytest.mark.parametrize(("heard", "lives"), [(1, 6), (0, 20)])
+def test_the_last_charge_needs_proof(heard: int, lives: int) -> None:
+    """What was said at the end of a life was lost: the first message of the batch looks guilty, or nobody does."""
+    h = Harness()
+    h.offer(5)
+    h.offer(4)
+    lone = _die_of(h, 3, heard, lives=lives)
+    assert [id_.seq for id_, _, _ in h.dead] == [3]
+    assert (h.sender.acked, h.sender.in_flight) == (8, 0)
+    assert lone[:3] == [0, 1, 2]
+
+
+def test_a_suspect_has_its_link_for_itself() -> None:
+    h = Harness()
+    h.offer(2)
+    for life in range(HOPELESS):
+        h.link(str(life))
+        h.sender.pump()
+        h.sender.lost(str(life), charge=True)
+    h.offer(1)
+    a, b = h.link("a"), h.link("b")
+    h.sender.pump()
+    assert [peer.live(frame) for peer in (a, b) for frame in peer.frames] == [[0], [2]]
+    # "b" is busy: nothing goes beside a suspect, and a suspect goes beside nothing.
+    h.offer(1)
+    h.done("a", 0)
+    h.sender.pump()
+    assert [a.live(frame) for frame in a.frames] == [[0], [1]]
+    assert [b.live(frame) for frame in b.frames] == [[2], [3]]
+    h.done("a", 1)
+    h.done("b", 2, 2)
+    assert h.sender.at_rest
+    assert not h.dead
 
 
 def test_without_proof_a_message_is_charged_at_most_once() -> None:

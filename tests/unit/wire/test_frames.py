@@ -17,8 +17,8 @@ maps = st.dictionaries(st.text(max_size=8), st.one_of(st.integers(-5, 2**40), st
 @given(
     stream=u64,
     first=st.integers(0, 2**63),
-    bodies=st.lists(st.binary(max_size=40), min_size=1, max_size=64),
-    skip=u64,
+    bodies=st.lists(st.binary(max_size=40), min_size=1, max_size=frames.MAX_BATCH),
+    skip=st.integers(0, 2**frames.MAX_BATCH - 1),
     flags=st.sampled_from((0, 2, 4, 6)),
     ext=st.none() | maps,
 )
@@ -26,18 +26,23 @@ def test_batches_round_trip(stream: int, first: int, bodies: list[bytes], skip: 
     skip &= (1 << len(bodies)) - 1
     frame = frames.encode_data(stream, first, bodies, flags=flags, skip=skip, ext=ext)
     data = frames.decode_data(frame)
-    assert data.head == (flags | (ext is not None), len(bodies), stream, first, skip)
+    assert data.head == (flags | (ext is not None) | (frames.FLAG_SKIP if skip else 0), len(bodies), stream, first, skip)
     assert [data.body(i) for i in range(len(bodies))] == bodies
     assert data.ext == (ext or {})
     view = frames.decode_data(memoryview(frame))
     assert [bytes(view.body(i)) for i in range(len(bodies))] == bodies
 
 
-@given(bodies=st.lists(st.binary(max_size=9), min_size=1, max_size=64), skip=u64)
-def test_a_redelivery_keeps_ids_and_bodies(bodies: list[bytes], skip: int) -> None:
+@given(
+    bodies=st.lists(st.binary(max_size=9), min_size=1, max_size=frames.MAX_BATCH),
+    skip=st.integers(0, 2**frames.MAX_BATCH - 1),
+    before=st.booleans(),
+)
+def test_a_redelivery_keeps_ids_and_bodies(bodies: list[bytes], skip: int, before: bool) -> None:
     skip &= (1 << len(bodies)) - 1
-    data = frames.decode_data(frames.redelivered(frames.encode_data(7, 9, bodies, ext={"deadline": 5}), skip))
-    assert data.head == (frames.FLAG_EXT | frames.FLAG_REDELIVERY, len(bodies), 7, 9, skip)
+    data = frames.decode_data(frames.redelivered(frames.encode_data(7, 9, bodies, skip=skip & before, ext={"deadline": 5}), skip))
+    flags = frames.FLAG_EXT | frames.FLAG_REDELIVERY | (frames.FLAG_SKIP if skip else 0)
+    assert data.head == (flags, len(bodies), 7, 9, skip)
     assert [data.body(i) for i in range(len(bodies))] == bodies
     assert data.ext == {"deadline": 5}
 
@@ -89,7 +94,7 @@ def test_garbage_behind_a_plausible_head_raises_frame_errors_only(kind: int, tai
 
 @given(st.data())
 def test_damaged_frames_raise_frame_errors_only(data: st.DataObject) -> None:
-    whole = frames.encode_data(1, 2, [b"abc", b"", b"d" * 50], ext={"deadline": 1, "trace": "x"})
+    whole = frames.encode_data(1, 2, [b"abc", b"", b"d" * 50], skip=data.draw(st.integers(0, 7)), ext={"deadline": 1, "trace": "x"})
     position = data.draw(st.integers(0, len(whole) - 1))
     _survives(whole[:position])
     _survives(whole[:position] + bytes((data.draw(st.integers(0, 255)),)) + whole[position + 1 :])
