@@ -23,13 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import zmq
 
-    from ganglion.api.structure import allow_deep_json
     from ganglion.nameserver.options import parse_options
     from ganglion.nameserver.server import NameServer
     from ganglion.runtime.errors import ConfigurationError
     from ganglion.runtime.logs import configure
 
-    allow_deep_json()
     try:
         options = parse_options(sys.argv[1:] if argv is None else argv)
         configure(

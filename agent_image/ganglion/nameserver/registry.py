@@ -391,7 +391,8 @@ def _same_life(one: Incarnation, other: Incarnation) -> bool:
 
 
 def _visible(report: Report) -> tuple[object, ...]:
-    return (report.phase, *((alias, part.port, part.wired, part.ended) for alias, part in report.channels.items()))
+    # Not how many peers it is wired to: with n replicas on a channel each of n changes would be told to n others.
+    return (report.phase, *((alias, part.port, part.wired > 0, part.ended) for alias, part in report.channels.items()))
 
 
 def _ends(report: Report) -> Iterable[tuple[str, bool]]:

@@ -9,12 +9,12 @@ import signal
 import time
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ganglion.nameserver.admin import AdminSource
-from ganglion.nameserver.auth import Authenticator, SecretAuthenticator, TokenAuthenticator
+from ganglion.nameserver.auth import Authenticator, SecretAuthenticator
 from ganglion.nameserver.domain import Domain, DomainSource
 from ganglion.nameserver.member import Member
-from ganglion.nameserver.metrics import NameServerMetrics
 from ganglion.nameserver.options import Options
 from ganglion.nameserver.port import JoinPort
 from ganglion.nameserver.registry import Registry
@@ -22,6 +22,9 @@ from ganglion.runtime.errors import ConfigurationError
 from ganglion.runtime.health import HealthServer, Probes
 from ganglion.wire.admin import AgentCount, ChannelCount, PostedNotice, Status
 from ganglion.wire.control import Notice
+
+if TYPE_CHECKING:
+    from ganglion.nameserver.metrics import NameServerMetrics
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +50,8 @@ class NameServer:
         self.registry = Registry(time.monotonic(), curve=keys is not None)
         self.port = JoinPort(self.registry, _authenticator(options), keys, self._noticed)
         self.source: DomainSource
-        metrics = NameServerMetrics(self, self.port.counts)
-        self._health = HealthServer(Probes(startup=self._listens, ready=self._knows, live=self._ticks, metrics=metrics.render))
+        self._health = HealthServer(Probes(startup=self._listens, ready=self._knows, live=self._ticks, metrics=self._metrics))
+        self._exposition: NameServerMetrics | None = None
         self._notices: deque[PostedNotice] = deque(maxlen=MAX_NOTICES)
         self._notice_number = 0
         self._wake = asyncio.Event()
@@ -135,8 +138,10 @@ class NameServer:
     def _make_source(self) -> DomainSource:
         if self.options.admin_socket is not None:
             return AdminSource(self.options.admin_socket, on_domain=self.set_domain, on_shutdown=self.shut_down, status=self.status)
+        from ganglion.api.structure import allow_deep_json
         from ganglion.nameserver.kube import KubernetesSource
 
+        allow_deep_json()
         return KubernetesSource.from_pod(
             self.options.name, self.options.namespace, self.options.uid, on_domain=self.set_domain, counts=self
         )
@@ -162,6 +167,13 @@ class NameServer:
     def _ticks(self) -> str:
         silent = time.monotonic() - self.port.last_tick
         return "" if silent < _STUCK_SECONDS else f"the loop stood still for {silent:.0f} s"
+
+    def _metrics(self) -> bytes:
+        if self._exposition is None:
+            from ganglion.nameserver.metrics import NameServerMetrics
+
+            self._exposition = NameServerMetrics(self, self.port.counts)
+        return self._exposition.render()
 
     # -- state for people ----------------------------------------------------------------------------------------------------------
 
@@ -213,4 +225,6 @@ def _authenticator(options: Options) -> Authenticator:
         raise ConfigurationError(str(error)) from error
     jwks = options.jwks_file
     assert isinstance(jwks, Path)
+    from ganglion.nameserver.tokens import TokenAuthenticator
+
     return TokenAuthenticator(jwks, issuer=options.token_issuer, namespace=options.namespace, uid=options.uid)

@@ -38,7 +38,7 @@ def peer_for(roles: Roles, member: Member) -> Peer | None:
             continue
         report = member.report.channels.get(alias)
         parts.setdefault(part.channel, []).append(
-            PeerChannel(role=part.role, port=report.port, wired=report.wired, ended=report.ended)
+            PeerChannel(role=part.role, port=report.port, wired=report.wired > 0, ended=report.ended)
             if report is not None
             else PeerChannel(role=part.role)
         )

@@ -24,7 +24,7 @@ class DesiredPeer:
         incarnation: which life of the replica this is.
         key: its public CURVE key, Z85; empty with `security: None`.
         endpoint: `tcp://host:port` where it listens; empty when this side binds, or when the peer is not listening yet.
-        wired: links that the peer reports for this channel.
+        wired: whether the peer reports at least one link for this channel.
         ended: whether the peer said END (a sender) or saw it (a receiver).
     """
 
@@ -33,7 +33,7 @@ class DesiredPeer:
     incarnation: Incarnation
     key: str
     endpoint: str
-    wired: int = 0
+    wired: bool = False
     ended: bool = False
     part: int = 0
 

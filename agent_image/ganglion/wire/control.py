@@ -83,7 +83,8 @@ class PeerChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     role: str
     port: int = 0
-    wired: int = 0
+    wired: bool = False
+    """Whether it reports at least one peer."""
     ended: bool = False
     also: tuple[PeerChannel, ...] = ()
     """The replica's further aliases on the same channel, each with its port: two channels may share a dead-letter channel."""

@@ -13,7 +13,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from ganglion.nameserver.auth import AuthError, SecretAuthenticator, TokenAuthenticator
+from ganglion.nameserver.auth import AuthError, SecretAuthenticator
+from ganglion.nameserver.tokens import TokenAuthenticator
 from ganglion.wire.join import Join
 
 ISSUER = "https://kubernetes.default.svc"
@@ -147,14 +148,14 @@ def test_renewed_key_set_is_read(tokens: TokenAuthenticator, path: Path, monkeyp
     renewed.write_text(jwks(("one", RSA_KEY), ("two", OTHER_KEY)))
     renewed.replace(path)
     later = time.monotonic() + 5
-    monkeypatch.setattr("ganglion.nameserver.auth.time.monotonic", lambda: later)
+    monkeypatch.setattr("ganglion.nameserver.tokens.time.monotonic", lambda: later)
     assert tokens.verify(join(token))
 
 
 def test_broken_key_set_keeps_the_last(tokens: TokenAuthenticator, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("{")
     later = time.monotonic() + 5
-    monkeypatch.setattr("ganglion.nameserver.auth.time.monotonic", lambda: later)
+    monkeypatch.setattr("ganglion.nameserver.tokens.time.monotonic", lambda: later)
     assert tokens.verify(join(sign(claims())))
 
 

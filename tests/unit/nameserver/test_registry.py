@@ -438,3 +438,18 @@ def test_agents_are_wired_when_all_their_channels_are() -> None:
     desk.member("worker-1")
     counts = {agent.name: (agent.joined, agent.wired) for agent in desk.registry.agents()}
     assert counts == {"source": (0, 0), "worker": (2, 1)}
+
+
+def test_peers_hear_that_a_replica_is_wired_and_not_to_how_many() -> None:
+    desk = Desk(declared(workers=3))
+    desk.member("source-0", wired=0)
+    desk.member("worker-0", wired=0)
+    desk.said("worker-0")
+    desk.beat("source-0", wired=1)
+    (told,) = [message for message in desk.said("worker-0") if isinstance(message, Directory)]
+    assert [peer.channels["lines"].wired for peer in told.peers] == [True]
+    desk.beat("source-0", wired=2)
+    assert not [message for message in desk.said("worker-0") if isinstance(message, Directory)]
+    desk.beat("source-0", wired=0)
+    (told,) = [message for message in desk.said("worker-0") if isinstance(message, Directory)]
+    assert [peer.channels["lines"].wired for peer in told.peers] == [False]

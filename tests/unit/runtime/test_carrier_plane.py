@@ -120,7 +120,9 @@ class Member:
     def peer(self, start: int = 1) -> DesiredPeer:
         port = self.sidecar.tcp_port if self.sidecar is not None else self.part.tcp_port
         where = endpoint("127.0.0.1", port) if port else ""
-        return DesiredPeer(self.name, self.name, Incarnation("u", start, 1), self.keys.public if self.keys else "", where, wired=self.wired)
+        return DesiredPeer(
+            self.name, self.name, Incarnation("u", start, 1), self.keys.public if self.keys else "", where, wired=self.wired > 0
+        )
 
     def apply(self, *peers: Member) -> None:
         want = {other.name: other.peer() for other in peers}

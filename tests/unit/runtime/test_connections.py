@@ -23,7 +23,7 @@ def peer(replica: str, role: str = "Pull", port: int = 7600, *, key: str = "k", 
         incarnation=ONE,
         host=host,
         key=key,
-        channels={name: PeerChannel(role=role, port=port, wired=2)},
+        channels={name: PeerChannel(role=role, port=port, wired=True)},
     )
 
 
@@ -31,7 +31,7 @@ def test_a_connector_wants_every_binder_of_the_opposite_role() -> None:
     document = wiring(channel("out", "jobs", "Push", bind=False), channel("log", "log", "Push", bind=False))
     found = desired(document, [peer("w-0"), peer("w-1", host="::1"), peer("x-0", role="Push"), peer("y-0", name="other")])
     assert {r: p.endpoint for r, p in found["out"].items()} == {"w-0": "tcp://10.0.0.1:7600", "w-1": "tcp://[::1]:7600"}
-    assert found["out"]["w-0"].wired == 2
+    assert found["out"]["w-0"].wired
     assert found["log"] == {}
 
 
@@ -62,7 +62,7 @@ def test_a_changed_peer_is_disconnected_and_connected(changed: dict[str, object]
 
 def test_counts_and_end_change_nothing() -> None:
     old = DesiredPeer("w-0", "w", ONE, "k", "tcp://10.0.0.1:7600")
-    assert not difference({"w-0": old}, {"w-0": replace(old, wired=7, ended=True)})
+    assert not difference({"w-0": old}, {"w-0": replace(old, wired=True, ended=True)})
 
 
 def test_a_replica_with_several_aliases_on_a_channel_is_several_peers() -> None:
