@@ -66,6 +66,16 @@ def test_cluster_wide_permissions_are_what_the_operator_uses() -> None:
     assert named(objects, "Role", "ganglion-leader")["metadata"]["namespace"] == NAMESPACE
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_helm_waits_for_an_operator(replicas: int) -> None:
+    """`helm --wait` takes a Deployment for ready when replicas - maxUnavailable pods are."""
+    [deployment] = of_kind(render("--set", f"replicas={replicas}"), "Deployment")
+    spec = deployment["spec"]
+    assert spec["replicas"] - spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 1
+    # Without room for one more, one that must stay available could never be replaced.
+    assert spec["strategy"]["rollingUpdate"]["maxSurge"] == 1
+
+
 def test_operator_holds_what_it_grants_to_name_servers() -> None:
     assert needed(rbac.NAMESERVER_RULES) <= needed(rbac.NAMESPACED_RULES)
 
