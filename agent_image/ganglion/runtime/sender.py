@@ -23,6 +23,8 @@ from ganglion.wire.frames import DEAD, DONE, HANDLED, REJECTED, RELEASED, STARTE
 
 ATTEMPTS = 3
 """Charged attempts after which a message is dead-lettered (distributed schedulers allow a task as many lost workers)."""
+HOPELESS = 10
+"""Lost links after which a batch is suspect, and its message charged, though no handler was heard to begin."""
 
 Frame = bytes | zmq.Frame
 """A relay keeps batches where libzmq has them; they are copied only to be redelivered."""
@@ -36,6 +38,7 @@ class Batch:
         "attempts",
         "avoid",
         "cancelled",
+        "crashes",
         "done",
         "first",
         "frame",
@@ -48,6 +51,7 @@ class Batch:
         "sent",
         "started",
         "stream",
+        "suspect",
         "tokens",
     )
 
@@ -69,6 +73,10 @@ class Batch:
         """Requests whose timeout passed: settled, but the link's credit is spent until it answers."""
         self.request = bool(head.flags & frames.FLAG_REQUEST)
         self.attempts: dict[int, int] | None = None
+        self.crashes = 0
+        """Links that held it and were lost with a charge."""
+        self.suspect = False
+        """Its messages are sent one at a time to links that hold nothing else: the last charge needs proof."""
         self.link: _Link | None = None
         self.avoid: Hashable = None
         self.sent = 0
@@ -88,7 +96,7 @@ def _buffer(frame: Frame) -> bytes | memoryview:
 
 
 class _Link:
-    __slots__ = ("draining", "held", "key", "transmit", "used", "used_bytes", "window", "window_bytes")
+    __slots__ = ("alone", "draining", "held", "key", "transmit", "used", "used_bytes", "window", "window_bytes")
 
     def __init__(self, key: Hashable, transmit: Transmit) -> None:
         self.key = key
@@ -98,6 +106,8 @@ class _Link:
         self.used = 0
         self.used_bytes = 0
         self.draining = False
+        self.alone = False
+        """What it holds is suspect: nothing is added."""
         self.held: dict[tuple[int, int], Batch] = {}
         """In the order of sending."""
 
@@ -325,16 +335,22 @@ class Sender:
             if batch.done == batch.full:
                 pending.popleft()
                 continue
-            live = batch.n - batch.done.bit_count()
+            open_ = batch.full & ~batch.done
+            if batch.suspect:
+                open_ &= -open_
+            live = open_.bit_count()
             link = self._best(batch, live)
             if link is None:
                 return
             pending.popleft()
+            link.alone = batch.suspect
+            # The others of a suspect's batch come back with it when it is settled.
+            batch.returned = batch.full & ~batch.done & ~open_
             batch.sent += 1
             if batch.sent > 1:
                 self.redelivered += live
                 # Before its size is counted: the skip mask makes it longer.
-                batch.frame = frames.redelivered(_buffer(batch.frame), batch.done)
+                batch.frame = frames.redelivered(_buffer(batch.frame), batch.done | batch.returned)
             link.used += live
             link.used_bytes += len(batch.frame)
             link.held[batch.stream, batch.first] = batch
@@ -394,7 +410,7 @@ class Sender:
                 continue
             free = link.window - link.used
             # An idle link takes any batch: a window smaller than a batch must not stop the stream.
-            if link.held and (free < live or link.used_bytes + size > link.window_bytes):
+            if link.held and (free < live or link.used_bytes + size > link.window_bytes or batch.suspect or link.alone):
                 continue
             if link.key == batch.avoid:
                 fallback = link
@@ -501,20 +517,28 @@ class Sender:
 
         Of a redelivery it is known which was begun. Of a first delivery the oldest is taken: a message is charged at most once without
         proof, so that processes which are killed for other reasons never use up its attempts.
+
+        What a dying process said last is often lost with it, and then a message that was done is taken for the culprit. So before the last
+        charge its batch becomes suspect: each of its messages has a link for itself once.
         """
         oldest: tuple[Batch, int] | None = None
         for batch in held:
             if batch.request:
                 continue
+            batch.crashes += 1
             open_ = batch.full & ~(batch.done | batch.returned | batch.handled)
-            if batch.sent > 1:
+            if batch.sent > 1 and not (batch.suspect and batch.crashes > HOPELESS):
                 open_ &= batch.started
-            if open_ and (oldest is None or batch.sent > 1):
+            batch.suspect |= batch.crashes >= HOPELESS
+            if open_ and (oldest is None or batch.sent > 1 >= oldest[0].sent):
                 oldest = batch, (open_ & -open_).bit_length() - 1
-                if batch.sent > 1:
-                    break
-        if oldest is not None:
-            self._charge(*oldest, "the process that handled it was lost")
+        if oldest is None:
+            return
+        batch, bit = oldest
+        if not batch.suspect and (batch.attempts or {}).get(bit, 0) >= ATTEMPTS - 1:
+            batch.suspect = True
+        else:
+            self._charge(batch, bit, "the process that handled it was lost")
 
     def _requeue(self, batches: Iterable[Batch], avoid: Hashable) -> None:
         batches = tuple(batches)
