@@ -38,6 +38,9 @@ END_SECONDS = 6.0
 
 Report = dict[str, Any]
 
+_ending = threading.Event()
+"""The interpreter ends: from now on it waits for no thread, so none may begin that holds connections."""
+
 
 class Child:
     """A process or thread that was started."""
@@ -59,9 +62,10 @@ class Child:
         """It has ended."""
         self.tell({"failed": f"the process ended with code {code} before it had started"})
         self.ended.set()
-        if self.on_end is not None:
-            # It talks to the name server, and this is the loop's thread.
-            threading.Thread(target=self.on_end, name="ganglion-farewell", daemon=True).start()
+        if self.on_end is not None and code != 0 and not _ending.is_set():
+            # It talks to the name server, and this is the loop's thread. Not a daemon: at the program's end the interpreter waits for it,
+            # and only then are connections closed, which must not happen under a thread that uses them.
+            threading.Thread(target=self.on_end, name="ganglion-farewell").start()
 
     def wait(self) -> Report:
         """What it said of its start.
@@ -237,6 +241,7 @@ class Host:
         """Wait for what still runs, unless the program failed."""
         if os.getpid() != self.pid:
             return
+        _ending.set()
         with contextlib.suppress(KeyboardInterrupt):
             if not hasattr(sys, "last_value"):
                 while children := self.alive():
