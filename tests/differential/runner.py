@@ -61,6 +61,22 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def end_marked(mark: str) -> list[int]:
+    """Kill every process of this mark; returns those that were there."""
+    found: set[int] = set()
+
+    def none_left() -> bool:
+        pids = marked(mark)
+        found.update(pids)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
+
+    wait_for(none_left, timeout=20, what=f"processes of {mark} end")
+    return sorted(found)
+
+
 class Host:
     """A running host process; killed with everything it started when it is closed."""
 
@@ -123,12 +139,7 @@ class Host:
                 self._process.wait(patience)
             with contextlib.suppress(TimeoutError):
                 wait_for(lambda: not marked(self.mark), timeout=patience)
-        left = marked(self.mark)
-        while pids := marked(self.mark):
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            select.select([], [], [], 0.01)
+        left = end_marked(self.mark)
         self._process.wait(10)
         os.close(self._receive)
         return left
