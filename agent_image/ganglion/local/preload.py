@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib
 
@@ -12,8 +13,17 @@ for _module in MODULES:
     with contextlib.suppress(ImportError):
         importlib.import_module(_module)
 
+# A module of its own, loaded at the first file of ASCII text.
+codecs.lookup("ascii")
+
 with contextlib.suppress(ImportError):
     from ganglion.runtime.uplink import software_version
 
     # Reads the installed distribution's metadata: 10 ms that are kept in a cache.
     software_version()
+
+with contextlib.suppress(ImportError):
+    from ganglion.runtime.sockets import CurveKeys
+
+    # Initialises libsodium, which asks the kernel for each random number and keeps no state of its own: nothing that children share.
+    CurveKeys.generate()

@@ -24,7 +24,7 @@ from zmq.utils.monitor import parse_monitor_message
 from ganglion.runtime.app_session import AppSession
 from ganglion.runtime.member_session import MemberSession
 from ganglion.runtime.session import BEAT_SECONDS
-from ganglion.runtime.sockets import Context, Socket, ipc_endpoint, make_context, make_ipc_socket, make_socket
+from ganglion.runtime.sockets import FEW_SOCKETS, Context, Socket, ipc_endpoint, make_context, make_ipc_socket, make_socket
 from ganglion.runtime.uplink import ControlListener, NameServerUplink, Session, SidecarUplink, decode_or_none
 from ganglion.runtime.zap import PATIENCE_SECONDS, Allowed, ZapHandler, ZapPolicy
 from ganglion.wire.control import ChannelState, Notice, Peer, Refuse, Report
@@ -242,7 +242,7 @@ class ControlThread:
         context: Context | None = None
         leg: _Leg | None = None
         try:
-            context = make_context()
+            context = make_context(max_sockets=FEW_SOCKETS)
             self._handlers.append(ZapHandler(context, self.policy))
             if self._data_context is not None:
                 self._handlers.append(ZapHandler(self._data_context, self.policy, patience=PATIENCE_SECONDS))

@@ -299,7 +299,9 @@ class EndpointInlet:
                 self._finish(key, head.stream, head.first + index, 1, REJECTED)
             elif self._receiver.answered(key):
                 text = f"the request cannot be read: {error}"
-                self._write(key, frames.encode_error(head.stream, head.first + index, type_name="FrameError", message=text, code=REPLY_ERROR))
+                self._write(
+                    key, frames.encode_error(head.stream, head.first + index, type_name="FrameError", message=text, code=REPLY_ERROR)
+                )
         self._send_acks()
 
     def _begin(self, key: Hashable, stream: int, first: int) -> Token:

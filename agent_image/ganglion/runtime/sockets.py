@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,9 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 MAX_IPC_PATH_BYTES = 100
 """sun_path holds 108 bytes, libzmq's handshake of long paths fails late and unclearly."""
 MAX_SOCKETS = 65535
-"""libzmq's own default is 1023; each peer takes a socket and a monitor."""
+"""libzmq's own default is 1023; each peer takes a socket and a monitor. A context writes 12 bytes for each at its start."""
+FEW_SOCKETS = 64
+"""Of a control thread: its leg, the leg's monitor, a ZAP handler."""
 
 _HEARTBEAT_MS = 1000
 _HEARTBEAT_TIMEOUT_MS = 3000
@@ -63,14 +66,19 @@ class CurveKeys:
             raise ValueError("CURVE secret key: not 40 characters of Z85") from error
 
 
-def make_context(*, io_threads: int = 1) -> Context:
+def make_context(*, io_threads: int = 1, max_sockets: int | None = None) -> Context:
     """A context whose sockets do not hold up its end.
 
     Args:
         io_threads: threads for network I/O. DNS is resolved in them, synchronously: names belong in a context without data sockets.
+        max_sockets: bound of its sockets, with two for each monitor; None: as many as this process may have descriptors, of which each
+            takes at least one.
     """
     context = zmq.Context[zmq.Socket[bytes]](io_threads)
-    context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+    if max_sockets is None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        max_sockets = min(soft, MAX_SOCKETS) if soft != resource.RLIM_INFINITY else MAX_SOCKETS
+    context.set(zmq.MAX_SOCKETS, max_sockets)
     context.linger = 0
     return context
 
