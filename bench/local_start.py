@@ -1,17 +1,20 @@
 """Time until 100 local agents are registered and wired, against a forkserver that starts 100 bare pyzmq processes.
 
-    python bench/local_start.py [--agents 100] [--rounds 5] [--json FILE]
+    python -m bench.local_start [--agents 100] [--rounds 5]
 
 Each figure is taken in a fresh process, rounds interleaved. The clock starts before the forking process is started and stops when
 
 - baseline: each process, forked with zmq imported, has sent one message over its own socket;
 - agents: the name server counts each as joined and connected to a peer on its channel (one sender, all others receive), CURVE on.
+
+Beside the time: CPU that each replica (with its sidecar) had used until then, and its share of the memory (PSS), where /proc tells.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -20,12 +23,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+from bench.report import RESULTS, render
 
 TARGET = 2.0
 """Largest ratio of the in-process plane to the baseline."""
 CODE = "from ganglion import Agent\n\n\nclass Idle(Agent):\n    def take(self, message):\n        pass\n"
+
+
+def weigh(processes: Collection[int], replicas: int) -> dict[str, float]:
+    """CPU used so far and memory of these processes, for each replica; empty where the system does not tell."""
+    cpu = pss = 0.0
+    try:
+        for process in processes:
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                # A thread may end while it is looked at.
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    cpu += int((thread / "schedstat").read_text().split()[0]) / 1e6
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+            pss += int(rollup.split("\nPss:")[1].split()[0]) / 1024
+    except OSError:
+        return {}
+    return {"cpu_ms": cpu / replicas, "pss_mb": pss / replicas}
 
 
 def _bare(endpoint: str) -> None:
@@ -40,8 +62,8 @@ def _bare(endpoint: str) -> None:
     context.term()
 
 
-def baseline(count: int) -> float:
-    """Seconds until `count` forked pyzmq processes have said hello."""
+def baseline(count: int) -> dict[str, float]:
+    """`seconds` until `count` forked pyzmq processes have said hello, and what they weigh."""
     import zmq
 
     context = zmq.Context()
@@ -54,14 +76,14 @@ def baseline(count: int) -> float:
     for child in children:
         child.start()
     names = [socket.recv_multipart()[0] for _ in range(count)]
-    seconds = time.perf_counter() - started
+    result = {"seconds": time.perf_counter() - started, **weigh([child.pid for child in children if child.pid is not None], count)}
     for name in names:
         socket.send_multipart([name, b""])
     for child in children:
         child.join(30)
     socket.close()
     context.term()
-    return seconds
+    return result
 
 
 def _objects(count: int, plane: str) -> list[dict[str, Any]]:
@@ -101,8 +123,8 @@ class _Silent:
         pass
 
 
-def agents(count: int, plane: str) -> float:
-    """Seconds until `count` agents are joined and wired."""
+def agents(count: int, plane: str) -> dict[str, float]:
+    """`seconds` until `count` agents are joined and wired, and what they weigh."""
     from ganglion.local.bundle import Bundle
     from ganglion.local.environment import Options
     from ganglion.local.spawner import Spawner
@@ -112,21 +134,26 @@ def agents(count: int, plane: str) -> float:
     bundle = Bundle.from_json({"objects": _objects(count, plane), "configMaps": [], "secrets": {}, "places": {}})
     spawner = Spawner()
 
-    async def measure(state: StateDirectory) -> float:
+    async def measure(state: StateDirectory) -> dict[str, float]:
         started = time.perf_counter()
         spawner.start()
         supervisor = Supervisor(bundle, state, spawner, Options(), _Silent(), stay=True)
         life = asyncio.ensure_future(supervisor.run())
-        seconds = 0.0
+        result: dict[str, float] = {}
         while not life.done():
             wired = sum(group.counts.wired for group in supervisor.groups.values())
             if wired == count:
                 seconds = time.perf_counter() - started
+                replicas = [replica for group in supervisor.groups.values() for replica in group.replicas.values()]
+                children = [child for replica in replicas for child in (replica.agent, replica.sidecar) if child is not None]
+                result = {"seconds": seconds, **weigh([child.pid for child in children if child.pid is not None], count)}
                 break
             await asyncio.wait([life], timeout=0.005)
         supervisor.end("measured", 0)
         await life
-        return seconds
+        if not result:
+            raise RuntimeError(f"the domain ended before {count} agents were wired")
+        return result
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["XDG_STATE_HOME"] = home
@@ -134,15 +161,15 @@ def agents(count: int, plane: str) -> float:
             return asyncio.run(measure(state))
 
 
-def _fresh(what: str, count: int) -> float:
+def _fresh(what: str, count: int) -> dict[str, float]:
     # Not `-m`: the children of a forkserver import the main module of their parent again, which would slow the baseline down.
     call = f"baseline({count})" if what == "baseline" else f"agents({count}, {what!r})"
-    command = [sys.executable, "-c", f"from bench.local_start import agents, baseline; print({call})"]
+    command = [sys.executable, "-c", f"import json; from bench.local_start import agents, baseline; print(json.dumps({call}))"]
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=300, check=False)
     if done.returncode:
         raise SystemExit(f"{what}: {done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> int:
@@ -150,22 +177,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--agents", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    figures: dict[str, list[float]] = {"baseline": [], "InProcess": [], "Sidecar": []}
+    found: dict[str, list[dict[str, float]]] = {"baseline": [], "InProcess": [], "Sidecar": []}
     for _ in range(options.rounds):
-        for what, seconds in figures.items():
-            seconds.append(_fresh(what, options.agents))
-    reference = statistics.median(figures["baseline"])
-    print(f"{options.agents} agents, {options.rounds} rounds, seconds until joined and wired")
-    rows = []
-    for what, seconds in figures.items():
+        for what, results in found.items():
+            results.append(_fresh(what, options.agents))
+    reference = statistics.median(result["seconds"] for result in found["baseline"])
+    rows: list[dict[str, Any]] = []
+    for what, results in found.items():
+        seconds = sorted(result["seconds"] for result in results)
         median = statistics.median(seconds)
-        rows.append({"what": what, "median": median, "min": min(seconds), "max": max(seconds), "ratio": median / reference})
-        print(f"{what:10}  {median:.3f}  ({min(seconds):.3f} .. {max(seconds):.3f})  {median / reference:.2f}x")
-    if options.json is not None:
-        options.json.write_text(json.dumps({"agents": options.agents, "rows": rows}, indent=1))
-    return 0 if statistics.median(figures["InProcess"]) / reference <= TARGET else 1
+        weights = {key: statistics.median(result[key] for result in results) for key in ("cpu_ms", "pss_mb") if key in results[0]}
+        row: dict[str, Any] = {"case": what, "median": median, "low": seconds[0], "high": seconds[-1], "ratio": median / reference}
+        judged = {"target": TARGET, "reached": median / reference <= TARGET} if what == "InProcess" else {}
+        rows.append({**row, **weights, **judged})
+    title = f"{options.agents} local agents joined and wired: seconds; CPU and memory of each replica ({options.rounds} rounds)"
+    render(title, rows, RESULTS / "local_start.json", RESULTS / "local_start.png")
+    return 0 if rows[1]["reached"] else 1
 
 
 if __name__ == "__main__":

@@ -203,6 +203,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for signed in (False, True):
         rounds = [_round(arguments.members, signed=signed) for _ in range(arguments.rounds)]
+        changes = sorted(result["change_ms"] for result in rounds)
         joins = sorted(arguments.members / result["join_s"] for result in rounds)
         rows.append(
             {
@@ -210,6 +211,8 @@ def main() -> None:
                 "median": statistics.median(joins),
                 "low": joins[0],
                 "high": joins[-1],
+                "change_low_ms": changes[0],
+                "change_high_ms": changes[-1],
                 **{key: statistics.median(result[key] for result in rounds) for key in rounds[0]},
             }
         )
