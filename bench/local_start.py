@@ -187,9 +187,11 @@ def main() -> int:
     for what, results in found.items():
         seconds = sorted(result["seconds"] for result in results)
         median = statistics.median(seconds)
-        weights = {key: statistics.median(result[key] for result in results) for key in ("cpu_ms", "pss_mb") if key in results[0]}
+        weights: dict[str, float] = {
+            key: statistics.median(result[key] for result in results) for key in ("cpu_ms", "pss_mb") if key in results[0]
+        }
         row: dict[str, Any] = {"case": what, "median": median, "low": seconds[0], "high": seconds[-1], "ratio": median / reference}
-        judged = {"target": TARGET, "reached": median / reference <= TARGET} if what == "InProcess" else {}
+        judged: dict[str, Any] = {"target": TARGET, "reached": median / reference <= TARGET} if what == "InProcess" else {}
         rows.append({**row, **weights, **judged})
     title = f"{options.agents} local agents joined and wired: seconds; CPU and memory of each replica ({options.rounds} rounds)"
     render(title, rows, RESULTS / "local_start.json", RESULTS / "local_start.png")

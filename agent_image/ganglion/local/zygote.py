@@ -47,13 +47,14 @@ _PR_SET_PDEATHSIG = 1
 Job = Callable[[], int]
 
 
-# Looked up once, here: each child would load ctypes again, which is a third of what its fork costs.
-_prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
+if sys.platform == "linux":
+    # Looked up once, here: each child would load ctypes again, which is a third of what its fork costs.
+    _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def _die_with_parent(parent: int) -> None:
     """Have this process killed when the zygote ends."""
-    if _prctl is not None:
+    if sys.platform == "linux":
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         # The zygote may have ended between the fork and the call above.
         if os.getppid() != parent:
