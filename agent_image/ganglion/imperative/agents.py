@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import dataclasses
 import os
 import threading
 from typing import Any, Literal
@@ -10,16 +12,19 @@ from typing import Any, Literal
 from ganglion.errors import GanglionError
 from ganglion.imperative.addresses import address_to_host_port
 from ganglion.imperative.errors import AgentStartError, format_exception
+from ganglion.imperative.frames import decode_record, encode_record
 from ganglion.imperative.host import Child, host
 from ganglion.imperative.life import Life, Spec
 from ganglion.imperative.nameserver import NameServer, NameServerProcess, resolve_host
-from ganglion.imperative.proxy import NSProxy, Proxy
+from ganglion.imperative.proxy import NSProxy, Proxy, proxy_of
 from ganglion.imperative.serializers import serializer_name
 from ganglion.imperative.settings import NAMESERVER_VARIABLES, nameserver_address
-from ganglion.imperative.values import dumps
+from ganglion.imperative.values import dumps, loads
 from ganglion.sdk.agent import Agent
 
 Backend = Literal["process", "thread"]
+LOCATE_SECONDS = 10.0
+"""To find the name server; longer than for a proxy, because many agents may start at once."""
 
 
 def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, backend: Backend = "process") -> NSProxy:
@@ -44,7 +49,7 @@ def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, bac
         address = str(child.wait()["address"])
     for variable in NAMESERVER_VARIABLES:
         os.environ[variable] = address
-    return NSProxy(address)
+    return NSProxy(address, timeout=LOCATE_SECONDS)
 
 
 def _nameserver_thread(base: type[NameServer], numeric: str, port: int | None) -> str:
@@ -100,7 +105,7 @@ def run_agent(
     """
     if on_error not in ("Continue", "Stop"):
         raise ValueError(f"on_error: found {on_error!r}; must be Continue or Stop")
-    ns = NSProxy(nameserver_address(nsaddr))
+    ns = NSProxy(nameserver_address(nsaddr), timeout=LOCATE_SECONDS)
     where, port = address_to_host_port(addr)
     spec = Spec(
         name=name,
@@ -114,20 +119,17 @@ def run_agent(
         stop_on_error=on_error == "Stop",
     )
     child = _thread(spec) if backend == "thread" else host().spawn("agent", dumps(spec))
-    started = str(child.wait()["name"])
-    record = ns.lookup(started)
-    if record is not None:
-        life = record.life
+    record = decode_record(base64.b64decode(child.wait()["record"]))
 
-        def forget() -> None:
-            # It may have been killed: the name is free now, not after the lease.
-            with contextlib.suppress(GanglionError, OSError):
-                NSProxy(ns.addr(), timeout=0.0).remove(started, life)
+    def forget() -> None:
+        # It may have been killed: the name is free now, not after the lease.
+        with contextlib.suppress(GanglionError, OSError):
+            NSProxy(ns.addr(), timeout=0.0).remove(record.name, record.life)
 
-        child.on_end = forget
-        if child.ended.is_set():
-            forget()
-    return Proxy(started, ns.addr(), safe=safe).wait_for_running()
+    child.on_end = forget
+    if child.ended.is_set():
+        forget()
+    return proxy_of(record, ns.addr(), safe=safe)
 
 
 def _thread(spec: Spec) -> Child:
@@ -136,9 +138,10 @@ def _thread(spec: Spec) -> Child:
     def run() -> None:
         code = 1
         try:
-            life = Life(spec, in_process=False)
-            child.tell({"name": life.name})
-            code = life.run()
+            # Agents of several processes share no attributes; nor do these.
+            life = Life(dataclasses.replace(spec, attributes=loads(dumps(spec.attributes))), in_process=False)
+            record = base64.b64encode(encode_record(life.record())).decode("ascii")
+            code = life.run(lambda: child.tell({"record": record}))
         except BaseException as error:  # noqa: BLE001 - the caller of run_agent raises it
             child.tell({"failed": format_exception(error)})
         finally:

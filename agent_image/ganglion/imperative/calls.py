@@ -15,6 +15,7 @@ from typing import Any
 import zmq
 
 from ganglion.imperative import frames
+from ganglion.imperative.control import be_patient
 from ganglion.imperative.errors import CallTimeout, CommunicationError, decode_error
 from ganglion.imperative.secret import domain_keys
 from ganglion.imperative.settings import config
@@ -51,6 +52,7 @@ class _Connection:
             self.socket = make_socket(
                 context, zmq.DEALER, curve=keys, server_key=keys.public, max_message_bytes=config["MAX_MESSAGE_BYTES"]
             )
+            be_patient(self.socket)
         self.monitor = self.socket.get_monitor_socket(_GONE | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self.monitor.linger = 0
         self.up = False

@@ -24,6 +24,19 @@ from ganglion.runtime.zap import ZapHandler, ZapPolicy
 log = logging.getLogger(__name__)
 
 
+PATIENCE_MS = 15000
+"""Calls: the peer's death closes the connection at once; only a vanished host is told by silence. On a machine that is overloaded three
+seconds of silence mean nothing."""
+
+
+def be_patient(socket: Socket) -> None:
+    """For the sockets of calls, before they are bound or connected."""
+    socket.set(zmq.HEARTBEAT_TIMEOUT, PATIENCE_MS)
+    socket.set(zmq.HEARTBEAT_TTL, PATIENCE_MS)
+    socket.set(zmq.HANDSHAKE_IVL, PATIENCE_MS)
+    socket.set(zmq.TCP_MAXRT, PATIENCE_MS)
+
+
 def bound_endpoint(socket: Socket) -> str:
     """Where a socket is bound."""
     return socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
@@ -80,6 +93,7 @@ class Control:
             self._zaps += [ZapHandler(context, policy) for context in (self.context, self.data)]
             router = make_socket(self.context, zmq.ROUTER, curve=keys, zap_domain=ZAP_DOMAIN, max_message_bytes=config["MAX_MESSAGE_BYTES"])
             self.calls = CallPort(router, life, on_call, on_other)
+            be_patient(router)
             bracketed = f"[{host}]" if ":" in host else host
             if ":" in host:
                 router.ipv6 = True
@@ -123,6 +137,7 @@ class Control:
         def begin() -> None:
             keys = domain_keys()
             self._nameserver = make_socket(self.context, zmq.DEALER, curve=keys, server_key=keys.public)
+            be_patient(self._nameserver)
             self._nameserver.connect(endpoint)
             self._poller.register(self._nameserver, zmq.POLLIN)
             self._record = record

@@ -18,7 +18,7 @@ import zmq
 
 from ganglion.imperative import frames
 from ganglion.imperative.addresses import unique_identifier
-from ganglion.imperative.control import Control, bound_endpoint
+from ganglion.imperative.control import Control, be_patient, bound_endpoint
 from ganglion.imperative.core import Core
 from ganglion.imperative.errors import AgentNameTaken, CommunicationError
 from ganglion.imperative.frames import Record
@@ -31,7 +31,8 @@ from ganglion.sdk.agent import Agent
 
 log = logging.getLogger(__name__)
 
-JOIN_SECONDS = 5.0
+JOIN_SECONDS = 20.0
+"""Bound of the name server's answer; generous, because many may start at once on a small machine."""
 LEAVE_SECONDS = 2.0
 GRACE_SECONDS = 5.0
 """After a signal a handler that blocks has this long."""
@@ -117,6 +118,7 @@ class Life:
             zap_domain=ZAP_DOMAIN,
             max_message_bytes=config["MAX_MESSAGE_BYTES"],
         )
+        be_patient(socket)
         socket.ipv6 = ":" in host
         try:
             socket.bind(f"tcp://[{host}]:*" if ":" in host else f"tcp://{host}:*")
@@ -136,7 +138,8 @@ class Life:
         if inspect.isawaitable(result):
             self.loop.run_until_complete(_await(result))
 
-    def _record(self) -> Record:
+    def record(self) -> Record:
+        """What the directory knows of this agent."""
         return Record(
             name=self.name,
             life=self.life,
@@ -147,7 +150,7 @@ class Life:
         )
 
     def _register(self) -> None:
-        joined = self.control.join(f"tcp://{self.spec.nameserver}", self._record(), JOIN_SECONDS)
+        joined = self.control.join(f"tcp://{self.spec.nameserver}", self.record(), JOIN_SECONDS)
         if joined is None:
             raise CommunicationError(f"the name server at {self.spec.nameserver} did not answer within {JOIN_SECONDS:g} s")
         if not joined:
@@ -155,8 +158,12 @@ class Life:
 
     # -- running
 
-    def run(self) -> int:
-        """Run until the agent ends; returns the exit code. Registered already."""
+    def run(self, on_running: Callable[[], None]) -> int:
+        """Run until the agent ends; returns the exit code. Registered already.
+
+        Args:
+            on_running: called when calls are taken from now on.
+        """
         code = 0
         try:
             if self._in_process:
@@ -165,6 +172,7 @@ class Life:
                     signal.signal(number, self._signalled)
             self.core.looping = True
             self._changed()
+            on_running()
             self.loop.add_reader(self._port.socket.fileno(), self._drain_calls)
             self.loop.call_soon(self._begin)
             self.loop.run_forever()
@@ -207,7 +215,7 @@ class Life:
         self.loop.call_later(IDLE_SECONDS, self._idle, self.core.handled)
 
     def _changed(self) -> None:
-        self.control.update(self._record())
+        self.control.update(self.record())
 
     def _loop_failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from ganglion.imperative.errors import format_exception
+from ganglion.imperative.frames import encode_record
 from ganglion.imperative.life import Life, Spec
 from ganglion.imperative.nameserver import NameServerProcess
 from ganglion.imperative.values import loads
@@ -49,8 +50,8 @@ def main(argv: list[str]) -> int:
             running.close()
         code = 0
     else:
-        _report(path, {"key": key, "name": running.name})
-        code = running.run()
+        record = base64.b64encode(encode_record(running.record())).decode("ascii")
+        code = running.run(lambda: _report(path, {"key": key, "record": record}))
     _leave(code)
     return code
 

@@ -267,8 +267,8 @@ class Proxy:
         return call
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
+        if name.startswith("_"):
+            raise AttributeError(f"{name}: names with a leading underscore are the agent's own")
         if name in self._methods:
             return self._method(name)
         # It may be an attribute, and members are added at run time: the agent knows.
@@ -362,3 +362,11 @@ class Proxy:
         if record is not None:
             calls.release(record.safe)
             calls.release(record.control)
+
+
+def proxy_of(record: Record, nsaddr: SocketAddress, *, safe: bool | None) -> Proxy:
+    """A proxy to an agent that is known to run. No method of the class: it would hide a member of this name."""
+    made = Proxy.__new__(Proxy)
+    made.__setstate__((record.name, nsaddr, bool(config["SAFE"] if safe is None else safe)))
+    object.__setattr__(made, "_record", record)
+    return made

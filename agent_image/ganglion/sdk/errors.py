@@ -29,6 +29,10 @@ class HandlerError(GanglionError, TypeError):
     """Something that was given as a handler cannot be one."""
 
 
+class UnknownHandler(HandlerError, AttributeError):
+    """Neither the agent nor its module has something of this name."""
+
+
 class AttributeTaken(GanglionError, AttributeError):
     """An attribute would hide a member that the agent already has."""
 

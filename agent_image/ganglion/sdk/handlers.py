@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from ganglion.sdk.errors import HandlerError
+from ganglion.sdk.errors import HandlerError, UnknownHandler
 
 Handler = str | Callable[..., Any]
 Handlers = Handler | Sequence[Handler] | Mapping[str | bytes, Handler]
@@ -55,7 +55,7 @@ def _named(agent: object, module: Mapping[str, Any], name: str) -> tuple[Callabl
     if callable(function):
         return function, False
     kind = type(agent).__name__
-    raise HandlerError(f"{kind} has no method {name!r}, and its module has no such function")
+    raise UnknownHandler(f"{kind} has no method {name!r}, and its module has no such function")
 
 
 def _one(agent: object, module: Mapping[str, Any], handler: Handler, *, topics: bool) -> Resolved:
