@@ -112,7 +112,7 @@ class Cluster:
             nodes: node names; none: every node that takes ordinary pods.
         """
         made_by = self.provider()
-        targets = list(nodes) or self._schedulable(made_by)
+        targets = list(nodes) or self.schedulable()
         for short in shorts:
             archive, key = projectimages.archive(made_by, short)
             loaded: dict[str, dict[str, str]] = self.record["loaded"]
@@ -204,8 +204,9 @@ class Cluster:
             if condition["type"] == "Ready" and condition["status"] == "True"
         }
 
-    def _schedulable(self, made_by: Provider) -> list[str]:
-        listed = json.loads(run([*self.kubectl(made_by), "get", "nodes", "--output", "json"], timeout=60))["items"]
+    def schedulable(self) -> list[str]:
+        """Names of the nodes that take ordinary pods."""
+        listed = json.loads(run([*self.kubectl(self.provider()), "get", "nodes", "--output", "json"], timeout=60))["items"]
         return [
             item["metadata"]["name"]
             for item in listed

@@ -1,56 +1,79 @@
-"""One kind cluster for the tier."""
+"""One kind cluster for the tier, also when several processes run it side by side (`pytest -n 3`)."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import KindCluster, kind_cluster
+from hack.kind.cluster import Cluster
+from tests.e2e.chart import SYSTEM, install
+from tests.support.cluster import KindCluster, kept, kind_cluster
 
 HERE = Path(__file__).parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the tier's own marker."""
+    config.addinivalue_line("markers", "alone: disturbs everybody else on the cluster, so that nothing may run beside it")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, so that no file can forget it."""
+    """Mark every test of this folder, so that no file can forget it; those that need the cluster for themselves come last."""
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
             if item.get_closest_marker("timeout") is None:
                 # The first test pays for the cluster and the images: a minute when both are cached.
                 item.add_marker(pytest.mark.timeout(900))
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Delete the cluster that side-by-side processes left to the one that started them."""
+    if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput") and not kept():
+        _cluster().delete()
+
+
+def _cluster() -> Cluster:
+    return Cluster(os.environ.get("GANGLION_KIND_CLUSTER", "ganglion"))
+
+
+@contextmanager
+def _held(name: str, how: int) -> Iterator[None]:
+    """A lock that ends with its process, shared by everybody who uses this cluster."""
+    path = Path(tempfile.gettempdir()) / f"ganglion-e2e-{_cluster().name}-{os.getuid()}.{name}"
+    with path.open("w") as file:
+        fcntl.flock(file, how)
+        yield
 
 
 @pytest.fixture(scope="session")
-def kind() -> Iterator[KindCluster]:
-    """A cluster of GANGLION_KIND_NODES nodes (default one) with the project's images on it."""
-    with kind_cluster(nodes=int(os.environ.get("GANGLION_KIND_NODES", "1"))) as cluster:
+def kind(request: pytest.FixtureRequest) -> Iterator[KindCluster]:
+    """A cluster of GANGLION_KIND_NODES nodes (default three) with the project's images on it."""
+    beside = hasattr(request.config, "workerinput")
+    with ExitStack() as stack:
+        with _held("making", fcntl.LOCK_EX):
+            nodes = int(os.environ.get("GANGLION_KIND_NODES", "3"))
+            cluster = stack.enter_context(kind_cluster(nodes=nodes, keep=beside or kept()))
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def operator(kind: KindCluster) -> KindCluster:
-    """The cluster with the chart installed as a user would."""
-    kind.helm(
-        *(
-            "upgrade",
-            "--install",
-            "ganglion",
-            str(HERE.parents[1] / "charts" / "ganglion"),
-            "--namespace",
-            "ganglion-system",
-            "--create-namespace",
-        ),
-        *(
-            "--set",
-            f"image.operator.repository={kind.operator_image.rsplit(':', 1)[0]},image.operator.tag={kind.operator_image.rsplit(':', 1)[1]}",
-        ),
-        *("--set", f"image.agent.repository={kind.agent_image.rsplit(':', 1)[0]},image.agent.tag={kind.agent_image.rsplit(':', 1)[1]}"),
-        *("--wait", "--timeout", "3m"),
-    )
-    kind.kubectl(
-        "rollout", "status", "deployment", "-n", "ganglion-system", "-l", "app.kubernetes.io/component=operator", "--timeout", "120s"
-    )
+    """The cluster with the chart installed."""
+    with _held("making", fcntl.LOCK_EX):
+        install(kind, "ganglion", SYSTEM)
     return kind
+
+
+@pytest.fixture(autouse=True)
+def turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests run beside each other; one that is marked `alone` waits for the others, and they for it."""
+    with _held("turn", fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH):
+        yield

@@ -1,14 +1,17 @@
-"""Faults on the cluster: the kernel's own SIGKILL to one container of one pod."""
+"""Faults on the cluster: the kernel's own signals to one container of one pod."""
 
 from __future__ import annotations
 
 from tests.support.cluster import KindCluster
 
 
-def kill_container(kind: KindCluster, namespace: str, pod: str, container: str) -> None:
-    """SIGKILL a container's processes from its node, as the out-of-memory killer would.
+def signal_container(kind: KindCluster, namespace: str, pod: str, container: str, name: str) -> None:
+    """Send a signal to a container's first process from its node.
 
-    A process cannot kill its own pid namespace's init from inside, so this asks the node's containerd.
+    A process cannot kill or stop its own pid namespace's init from inside, so this asks the node's containerd.
+
+    Arguments:
+        name: `SIGKILL`, `SIGSTOP`, ...
 
     Raises:
         LookupError: the pod has no such running container.
@@ -18,6 +21,11 @@ def kill_container(kind: KindCluster, namespace: str, pod: str, container: str) 
     for state in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         if state["name"] == container and "running" in state["state"]:
             identifier = state["containerID"].removeprefix("containerd://")
-            kind.on_node(found["spec"]["nodeName"], "ctr", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", identifier)
+            kind.on_node(found["spec"]["nodeName"], "ctr", "--namespace", "k8s.io", "task", "kill", "--signal", name, identifier)
             return
     raise LookupError(f"pod {pod}: no running container {container!r}")
+
+
+def kill_container(kind: KindCluster, namespace: str, pod: str, container: str) -> None:
+    """SIGKILL a container's processes, as the out-of-memory killer would; see `signal_container`."""
+    signal_container(kind, namespace, pod, container, "SIGKILL")

@@ -7,15 +7,23 @@ import json
 import os
 import secrets
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from hack.kind.cluster import Cluster
 from hack.kind.config import Options
 from hack.kind.engine import Engine
-from hack.kind.projectimages import default_images
+from hack.kind.projectimages import base_image, default_images
 from hack.kind.provider import Provider
 from tests.support.wait import wait_for
+
+_READING = {"get", "logs"}
+
+
+class _Unreachable(subprocess.CalledProcessError):
+    """There was no answer at all."""
 
 
 class KindCluster:
@@ -46,9 +54,14 @@ class KindCluster:
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 120.0) -> str:
         """Run kubectl as administrator and return its stdout.
 
+        Reading is tried three times: an API server on a busy machine now and then takes longer for a TLS handshake than kubectl waits.
+
         Raises:
             subprocess.CalledProcessError: with the output of kubectl in its notes.
         """
+        for _ in range(2 if _READING & set(arguments[:3]) else 0):
+            with contextlib.suppress(_Unreachable):
+                return self.command("kubectl", *arguments, stdin=stdin, timeout=timeout)
         return self.command("kubectl", *arguments, stdin=stdin, timeout=timeout)
 
     def helm(self, *arguments: str, timeout: float = 300.0) -> str:
@@ -69,8 +82,10 @@ class KindCluster:
                 env=dict(self.environment),
             )
         except subprocess.CalledProcessError as error:
+            if "Unable to connect to the server" in error.stderr:
+                error = _Unreachable(error.returncode, error.cmd, error.stdout, error.stderr)
             error.add_note(error.stdout + error.stderr)
-            raise
+            raise error from None
         return done.stdout
 
     def get(self, *arguments: str) -> dict[str, Any]:
@@ -82,6 +97,22 @@ class KindCluster:
         """Apply objects to a namespace."""
         listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         self.kubectl("apply", "--namespace", namespace, "--filename", "-", stdin=json.dumps(listed))
+
+    def build(self, tag: str, containerfile: Path, context: Path) -> None:
+        """Build an image from what the project's images start from, and from the agents' image, and put it on the nodes.
+
+        Arguments:
+            tag: its name; pods use it with imagePullPolicy Never or IfNotPresent.
+            containerfile: its arguments are BASE_IMAGE and AGENT_IMAGE.
+            context: folder that it copies from.
+        """
+        base = base_image(self._provider)
+        arguments = {"AGENT_IMAGE": self.agent_image, **({"BASE_IMAGE": base} if base else {})}
+        self.engine.build(tag, containerfile, context, arguments=arguments)
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            self.engine.save([tag], archive)
+            self._cluster.load_archive(archive, self._cluster.schedulable())
 
     @contextlib.contextmanager
     def namespace(self, prefix: str = "test") -> Iterator[str]:
@@ -96,11 +127,21 @@ class KindCluster:
             )
             yield name
         finally:
-            self.kubectl("delete", "namespace", name, "--wait=false")
+            self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
     def on_node(self, node: str, *command: str, timeout: float = 60.0) -> str:
         """Run a command as root on a node, in its network namespace, and return its stdout."""
         return self.engine.run("exec", self._known(node), *command, timeout=timeout)
+
+    def start_on_node(self, node: str, *command: str, stdout: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a command as root on a node; the caller ends it, best by closing its stdin."""
+        return subprocess.Popen(
+            [self.engine.name, "exec", "--interactive", self._known(node), *command],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **self.engine.environment},
+        )
 
     @contextlib.contextmanager
     def paused(self, node: str) -> Iterator[None]:
@@ -134,14 +175,20 @@ table inet ganglion_fault {
         return node
 
 
+def kept() -> bool:
+    """Whether KEEP_CLUSTER says that clusters stay."""
+    return os.environ.get("KEEP_CLUSTER", "") not in {"", "0"}
+
+
 @contextlib.contextmanager
-def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True) -> Iterator[KindCluster]:
-    """A cluster with the project's images loaded; deleted at the end unless KEEP_CLUSTER=1.
+def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, keep: bool = False) -> Iterator[KindCluster]:
+    """A cluster with the project's images loaded.
 
     Arguments:
         nodes: number of nodes, control plane included.
         name: cluster name; default GANGLION_KIND_CLUSTER or `ganglion`.
         fast_restart: lower kubelet's crash back-off to 1 s: a restart then takes at most about 16 s, however many went before.
+        keep: leave it at the end.
 
     Raises:
         hack.kind.steps.KindError: the cluster cannot be made; says why and what to do.
@@ -155,5 +202,5 @@ def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True) -
         cluster.load(["agent", "operator"])
         yield KindCluster(cluster)
     finally:
-        if os.environ.get("KEEP_CLUSTER", "") in {"", "0"}:
+        if not keep:
             cluster.delete()

@@ -27,20 +27,34 @@ def _libzmq() -> Path | None:
     return next(iter(sorted(libraries.glob("libzmq*.so*"))), None)
 
 
-@functools.cache
-def compiled() -> str:
-    """Path of the compiled C program; linked to the libzmq that pyzmq uses, so that nothing else needs to be installed."""
+def _compile(program: Path, library: Path | None, rpath: str) -> None:
     compiler = shutil.which("cc")
     if compiler is None:
         if os.environ.get("CI"):
             pytest.fail("no C compiler: CI must have one")
         pytest.skip("no C compiler")
-    folder = Path(tempfile.mkdtemp(prefix="gprog"))
-    library = _libzmq()
-    link = ["-lzmq"] if library is None else [str(library), f"-Wl,-rpath,{library.parent}", "-Wl,--allow-shlib-undefined"]
-    program = folder / "plain"
+    link = ["-lzmq"] if library is None else [str(library), f"-Wl,-rpath,{rpath}", "-Wl,--allow-shlib-undefined"]
     subprocess.run([compiler, "-O1", "-Wall", "-Werror", "-o", program, SOURCES / "plain.c", *link], check=True)
+
+
+@functools.cache
+def compiled() -> str:
+    """Path of the compiled C program; linked to the libzmq that pyzmq uses, so that nothing else needs to be installed."""
+    program = Path(tempfile.mkdtemp(prefix="gprog")) / "plain"
+    library = _libzmq()
+    _compile(program, library, str(library.parent) if library is not None else "")
     return str(program)
+
+
+def image_context(folder: Path) -> Path:
+    """Put together what `tests/programs/Containerfile` copies, in `folder`; returns the Containerfile."""
+    library = _libzmq()
+    if library is None:
+        pytest.skip("this pyzmq has no libzmq of its own that an image could take along")
+    shutil.copytree(library.parent, folder / "lib")
+    _compile(folder / "plain", library, "$ORIGIN/lib")
+    shutil.copy(SOURCES / "plain.py", folder)
+    return SOURCES / "Containerfile"
 
 
 @dataclass
