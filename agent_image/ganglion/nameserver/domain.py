@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ganglion.nameserver.member import SENDING
@@ -41,9 +42,37 @@ class DomainIndex:
         known = {agent.name: agent.replicas for agent in before.senders(channel)}
         return any(agent.replicas > known.get(agent.name, 0) for agent in self.senders(channel))
 
+    @functools.cached_property
+    def loops(self) -> frozenset[str]:
+        """Channels whose messages may lead, through receivers that send in turn, to more messages on the same channel."""
+        follow: dict[str, set[str]] = {}
+        for agent in self.domain.agents.values():
+            sent = {channel for channel, roles in agent.roles.items() if not SENDING.isdisjoint(roles)}
+            for channel, roles in agent.roles.items():
+                if any(role not in SENDING for role in roles):
+                    follow.setdefault(channel, set()).update(sent)
+        # What nothing leads to, or leads nowhere, is in no loop: few channels are left to search from.
+        left = set(follow)
+        while True:
+            reached = {target for channel in left for target in follow[channel]}
+            kept = {channel for channel in left & reached if not left.isdisjoint(follow[channel])}
+            if kept == left:
+                return frozenset(channel for channel in left if channel in _reachable(follow, channel))
+            left = kept
+
     def counts(self, channel: str) -> tuple[int, int]:
         """(sending, receiving) replicas that are declared."""
         return self._counts.get(channel, (0, 0))
+
+
+def _reachable(follow: Mapping[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    ahead = [start]
+    while ahead:
+        fresh = follow.get(ahead.pop(), set()) - found
+        found |= fresh
+        ahead.extend(fresh)
+    return found
 
 
 class StatusSnapshot(Protocol):

@@ -252,7 +252,9 @@ class Registry:
             # We stood still, not they: beats of that time wait in our socket.
             for member in self._members.values():
                 member.lease_until += pause
-        expired = [member for member in self._members.values() if member.lease_until <= now]
+        # While the domain ends, leases are shorter where time is.
+        early = LEASE_SECONDS - min(LEASE_SECONDS, self._shutdown.silence_seconds) if self._shutdown is not None else 0.0
+        expired = [member for member in self._members.values() if member.lease_until - early <= now]
         for member in expired:
             self._remove(member)
         self._tell_all(now)
@@ -332,7 +334,8 @@ class Registry:
     def _tell(self, member: Member, now: float) -> None:
         if self._shutdown is None:
             return
-        command = self._shutdown.command(now)
+        loops = self._index.loops.intersection(part.channel for part in member.granted.values())
+        command = self._shutdown.command(now, sorted(loops))
         if member.told != command.kind:
             member.told = command.kind
             self._say(member.session, command)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
-from ganglion.wire.control import Command
+from ganglion.wire.control import Command, frozen_after
 
 LAST_SECONDS = 5.0
 """What the name server keeps of the timeout for itself."""
@@ -22,6 +23,8 @@ class ShutdownPlan:
 
     def __init__(self, now: float, timeout: float) -> None:
         self.leave_at = now + timeout / 2
+        self.silence_seconds = frozen_after(timeout / 2)
+        """A member that has said nothing for so long is let go."""
         self.end_at = now + max(timeout - LAST_SECONDS, timeout * 0.75)
 
     def shorten(self, now: float, timeout: float) -> None:
@@ -41,11 +44,16 @@ class ShutdownPlan:
             return "Empty"
         return "Leaving" if now >= self.leave_at else "ShuttingDown"
 
-    def command(self, now: float) -> Command:
-        """What members must be told now."""
+    def command(self, now: float, loops: Iterable[str] = ()) -> Command:
+        """What a member must be told now.
+
+        Args:
+            now: monotonic seconds.
+            loops: its channels that are part of a loop.
+        """
         if now >= self.leave_at:
             return Command(kind="Leave", deadline_seconds=max(0.0, self.end_at - now), reason="the name server is being deleted")
-        return Command(kind="Shutdown", deadline_seconds=self.leave_at - now, reason="the name server is being deleted")
+        return Command(kind="Shutdown", deadline_seconds=self.leave_at - now, reason="the name server is being deleted", loops=tuple(loops))
 
     def next_change(self, now: float) -> float:
         """Monotonic time of the next phase."""

@@ -80,6 +80,7 @@ class AppControl:
         self._epoch = secrets.token_hex(8)
         self._seq = 0
         self._app: bytes | None = None
+        self._heard = 0.0
         self._peers: Mapping[str, Peer] = {}
         self._channels: Mapping[str, ChannelState] = {}
         self._have_directory = False
@@ -110,6 +111,11 @@ class AppControl:
     def connected(self) -> bool:
         """Whether an agent process is there."""
         return self._app is not None
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long the agent process that is there has said nothing; 0 without one. Its control thread reports every second."""
+        return self._loop.time() - self._heard if self._app is not None else 0.0
 
     def set_directory(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
         """Relay the directory as it is now: the process gets a snapshot first, then what changed."""
@@ -184,6 +190,8 @@ class AppControl:
         except msgspec.MsgspecError as error:
             log.warning("message on %s cannot be read: %s", self._path.name, error)
             return
+        if sender == self._app:
+            self._heard = self._loop.time()
         match message:
             case AppHello():
                 self._hello(sender, message)
@@ -217,6 +225,7 @@ class AppControl:
             self._send(before, Refuse(reason="Fenced", message="a newer agent process has come", retry=False))
             self._listener.on_lost()
         self._app = sender
+        self._heard = self._loop.time()
         self._seq = 0
         self._send(sender, AppWelcome(version=PROTOCOL_VERSION, replica=self._replica, epoch=self._epoch))
         if self._have_directory:

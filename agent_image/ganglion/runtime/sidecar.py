@@ -24,12 +24,15 @@ from ganglion.runtime.errors import ConfigurationError, GanglionError
 from ganglion.runtime.health import HealthServer, Probes
 from ganglion.runtime.links import Identity
 from ganglion.runtime.logs import configure
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.plain_receive import PlainReceiver
 from ganglion.runtime.plain_send import PlainPush
 from ganglion.runtime.plane import MessageId
 from ganglion.runtime.proxied import ProxiedChannel
 from ganglion.runtime.reactor import Reactor
+from ganglion.runtime.receivers import Receivers
 from ganglion.runtime.relay import ReceiveRelay, SendRelay
+from ganglion.runtime.sidecar_end import CLOSE_SECONDS, SidecarEnd
 from ganglion.runtime.sidecar_legs import Legs, Relay, at_rest, own, quiet, set_peers
 from ganglion.runtime.sidecar_report import merge
 from ganglion.runtime.sockets import CurveKeys, make_context
@@ -43,8 +46,6 @@ log = logging.getLogger(__name__)
 EXIT_OK = 0
 EXIT_USAGE = 64
 EXIT_CONFIGURATION = 78
-CLOSE_SECONDS = 2.0
-"""Kept back from every deadline for saying goodbye and closing sockets."""
 _LOOK_SECONDS = 0.05
 
 
@@ -73,11 +74,9 @@ class Sidecar:
         self._phase: Phase = "Starting"
         self._joined = False
         self._directory = False
-        self._deadline: float | None = None
+        self._end = SidecarEnd(float(wiring.agent.drain_timeout_seconds))
+        self._receivers = Receivers(wiring.channels)
         self._handing_back = False
-        self._in_flow = False
-        """Told of the domain's end, and not yet to leave."""
-        self._stop_at_rest = False
         self._exit_code = EXIT_OK
         self._wake = asyncio.Event()
 
@@ -170,6 +169,7 @@ class Sidecar:
         wanted = desired(self.wiring, peers.values())
         for alias, relay in self._relays.items():
             set_peers(relay, wanted[alias])
+        self._receivers.directory(peers.values(), time.monotonic())
         if self._app is not None:
             self._app.set_directory(peers, channels)
         self._directory = True
@@ -177,21 +177,21 @@ class Sidecar:
 
     def _on_command(self, command: Command) -> None:
         log.info("%s within %.0f s: %s", command.kind, command.deadline_seconds, command.reason)
-        self._end_within(command.deadline_seconds)
-        self._in_flow = command.kind == "Shutdown"
-        if self._in_flow:
+        if command.kind == "Shutdown":
+            self._end.shut_down(time.monotonic(), command.deadline_seconds)
             self._resume_intake()
         else:
+            self._end.leave(time.monotonic(), command.deadline_seconds)
+            self._end.stops = True
             self._stop_intake()
         if self._app is not None:
             self._app.command(command)
-        self._stop_at_rest = True
+        self._ending()
 
     def _on_fatal(self, refusal: Refuse) -> None:
         log.error("the name server refused this replica: %s: %s", refusal.reason, refusal.message)
         self._exit_code = EXIT_CONFIGURATION
-        self._deadline = time.monotonic()
-        self._stop_at_rest = True
+        self._end.end_now(time.monotonic())
         self._wake.set()
 
     # -- the agent
@@ -218,16 +218,16 @@ class Sidecar:
     def _on_drain(self, seconds: float) -> None:
         """The preStop hook: the pod goes. The agent hears of it by its own SIGTERM, or, when it is slow, by this command."""
         log.info("draining within %.0f s", seconds)
-        self._end_within(min(seconds, self.wiring.agent.drain_timeout_seconds))
-        if self._in_flow:
+        self._end.drain(time.monotonic(), seconds)
+        if self._end.in_flow:
             # A part of the domain's end: half of the time is for what is under way, as for an agent that gets a signal then.
             asyncio.get_running_loop().call_later(self._left / 2, self._leave, "the pod is being stopped")
         else:
             self._leave("the pod is being stopped", seconds)
-        self._wake.set()
+        self._ending()
 
     def _leave(self, reason: str, seconds: float | None = None) -> None:
-        self._in_flow = False
+        self._end.in_flow = False
         self._stop_intake()
         if self._app is not None:
             self._app.command(Command(kind="Leave", deadline_seconds=self._left if seconds is None else seconds, reason=reason))
@@ -237,14 +237,12 @@ class Sidecar:
     def _signalled(self, number: int) -> None:
         """A native sidecar gets SIGTERM when its agent has gone. Alone with a live agent it leads the way out."""
         log.info("%s", signal.Signals(number).name)
-        if self._stop_at_rest and self._app is not None and not self._app.connected:
-            self._deadline = min(self._deadline or time.monotonic(), time.monotonic() + CLOSE_SECONDS)
-        self._end_within(self.wiring.agent.drain_timeout_seconds if self._agent_there else CLOSE_SECONDS)
+        self._end.leave(time.monotonic(), float(self.wiring.agent.drain_timeout_seconds) if self._agent_there else 0.0)
+        self._end.stops = True
         self._stop_intake()
         if self._app is not None and self._app.connected:
             self._app.command(Command(kind="Leave", deadline_seconds=self._left, reason="the sidecar is being stopped"))
-        self._stop_at_rest = True
-        self._wake.set()
+        self._ending()
 
     @property
     def _agent_there(self) -> bool:
@@ -252,12 +250,10 @@ class Sidecar:
 
     @property
     def _left(self) -> float:
-        return 0.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return self._end.left(time.monotonic())
 
-    def _end_within(self, seconds: float) -> None:
-        """Bound the end; an earlier bound stays."""
-        deadline = time.monotonic() + max(0.0, seconds - CLOSE_SECONDS)
-        self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+    def _ending(self) -> None:
+        """The bound of the end may have changed."""
         if self._control is not None:
             self._control.force_exit_after(self._left + 2 * CLOSE_SECONDS)
         self._phase = "Draining"
@@ -285,16 +281,17 @@ class Sidecar:
         """Nobody needs this sidecar any more: the agent has gone, and what it sent is settled."""
         if self._sdk and self._agent_there:
             return False
-        return all(at_rest(relay, self.wiring.channel(alias)) for alias, relay in self._relays.items())
+        gone = self._receivers.gone(time.monotonic()) if self._end.domain_ends else ()
+        return all(at_rest(relay, self.wiring.channel(alias), vain=alias in gone) for alias, relay in self._relays.items())
 
     async def _until_the_end(self) -> None:
         assert self._control is not None
         said_bye = False
         while True:
             self._wake.clear()
-            over = self._deadline is not None and time.monotonic() >= self._deadline
+            over = self._end.over(time.monotonic(), self._app.silent_seconds if self._app is not None else 0.0)
             rest = self._at_rest
-            if self._deadline is not None and (rest or over) and self._app is not None:
+            if self._end.deadline is not None and (rest or over) and self._app is not None:
                 self._app.drained(rest)
             finished = self._app_done is not None and rest
             if finished and not said_bye:
@@ -302,14 +299,14 @@ class Sidecar:
                 self._phase = "Stopped"
                 done = self._app_done
                 await self._control.bye(done.completed if done is not None else False, CLOSE_SECONDS)
-            if self._stop_at_rest and (over or rest):
+            if self._end.stops and (over or rest):
                 await self._forward_the_rest()
                 self._phase = "Stopped"
                 if not said_bye and self._joined:
                     await self._control.bye(False, CLOSE_SECONDS)
                 return
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS if self._deadline is not None or self._app_done is not None else 1.0):
+                async with asyncio.timeout(_LOOK_SECONDS if self._end.deadline is not None or self._app_done is not None else 1.0):
                     await self._wake.wait()
 
     async def _forward_the_rest(self) -> None:
@@ -400,7 +397,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         wiring = load_wiring(Path(here.wiring))
         configure(os.environ, agent=wiring.agent.name, replica=here.replica)
         os.umask(0o007)
-        return asyncio.run(_run(wiring, here))
+        with asyncio.Runner(loop_factory=DataLoop) as runner:
+            return runner.run(_run(wiring, here))
     except (ConfigurationError, WiringError, GanglionError, ValueError) as error:
         print(f"ganglion sidecar: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - the one line that a person needs
         return EXIT_CONFIGURATION

@@ -105,12 +105,16 @@ def own(relay: Relay | None, channel: ChannelWiring) -> Own:
             return Own(relay.port.tcp_port, relay.wired, relay.ledger())
 
 
-def at_rest(relay: Relay, channel: ChannelWiring) -> bool:
-    """Whether nobody needs the relay: what was sent is settled, and whoever received has gone."""
+def at_rest(relay: Relay, channel: ChannelWiring, *, vain: bool = False) -> bool:
+    """Whether nobody needs the relay: what was sent is settled, and whoever received has gone.
+
+    Args:
+        vain: nobody is left who could settle what was sent.
+    """
     match relay:
         case SendRelay() | PlainPush() | PlainReq():
             # A program that still sends is not to be cut off; one that only may receive replies neither.
-            return relay.at_rest and not (channel.speaks == "Plain" and relay.attached)
+            return (vain or relay.at_rest) and not (channel.speaks == "Plain" and relay.attached)
         case ReceiveRelay() | PlainReceiver():
             return not relay.attached
         case ProxiedChannel():

@@ -19,6 +19,8 @@ from ganglion.wire.control import Phase
 
 COMPLETE_SECONDS = 3600.0
 """A finished `run: Once` process waits so long for its last acknowledgements (e.g. for a receiver that is still being scheduled)."""
+CUT_FLUSH_SECONDS = 0.5
+"""What `on_exit` sent gets so long when other messages cannot be settled any more."""
 BYE_SECONDS = 2.0
 """Bound of the goodbye: the lease ends by itself too."""
 EXIT_FAILED = 1
@@ -88,6 +90,8 @@ class Lifecycle:
         self._drain = drain_seconds
         self._code = 0
         self._own_end = False
+        self._domain_ends = False
+        self._cut = False
         self._outside = False
         """A signal or a command said to leave."""
         self._flow_by = math.inf
@@ -152,6 +156,7 @@ class Lifecycle:
         Returns:
             Whether intake, which has stopped, must be resumed.
         """
+        self._domain_ends = True
         if self.cause is Cause.LEAVE and back and self._outside and self.stage < Stage.EXIT_HOOK and now < self._soft:
             self.cause = Cause.FLOW
             self._flow_by = min(now + seconds, now + (self.forced_at - now) / 2)
@@ -185,6 +190,21 @@ class Lifecycle:
         self._begin(Cause.LEAVE, reason)
         self._set_leave_bounds(now, min(bound, self.forced_at - now))
 
+    @property
+    def may_cut(self) -> bool:
+        """The domain ends, and waiting may turn out to be in vain."""
+        return self._domain_ends and not self._cut and self.stage not in (Stage.RUNNING, Stage.ENDED)
+
+    def cut_short(self, now: float, reason: str, *, seconds: float) -> None:
+        """Waiting leads nowhere: leave as soon as what runs now has ended, or in so many seconds. `on_exit` has its time as ever."""
+        if not self.may_cut:
+            return
+        self._cut = True
+        soft = min(self._soft, now + seconds)
+        self._begin(Cause.LEAVE, reason)
+        self._set_leave_bounds(now, max(0.0, min(self._drain, self.forced_at - now)))
+        self._soft = min(self._soft, soft)
+
     def _begin(self, cause: Cause, reason: str) -> None:
         self.cause = cause
         self.reason = self.reason or reason
@@ -212,6 +232,8 @@ class Lifecycle:
             entered.append(self.stage)
             if self.stage in (Stage.HANDLERS, Stage.EXIT_HOOK, Stage.LAST_FLUSH, Stage.BYE):
                 # The facts are older than what entering such a stage starts.
+                if self.stage is Stage.LAST_FLUSH and self._cut:
+                    self._last = min(self._last, now + CUT_FLUSH_SECONDS)
                 if self.stage is Stage.BYE:
                     self._bye_by = min(now + BYE_SECONDS, self._last + 0.6 * (self.forced_at - self._last))
                     self.completed = self._once and self._own_end and not self._code and not self.unsettled

@@ -72,6 +72,8 @@ class Orders:
 
     def _flow(self, now: float, command: Command) -> None:
         core = self._core
+        if core is not None:
+            core.streams.set_loops(command.loops)
         # A function that was told to stop reads no mailbox any more.
         handled = core is not None and not core.channels.mailboxes
         if self._lifecycle.flow(now, command.deadline_seconds, command.reason, back=handled) and core is not None:

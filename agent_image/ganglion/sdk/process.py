@@ -20,6 +20,7 @@ from ganglion.sdk.channels import Channels
 from ganglion.sdk.core import Core
 from ganglion.sdk.errors import HandlerError
 from ganglion.sdk.faults import Faults
+from ganglion.sdk.flow import Flow
 from ganglion.sdk.function import FunctionRun
 from ganglion.sdk.gate import Gate
 from ganglion.sdk.hooks import Hooks
@@ -98,6 +99,7 @@ class AgentProcess:
         except BaseException:
             self._close_surroundings()
             raise
+        self.flow = Flow(self.core, self.lifecycle)
         once = wiring.agent.run == "Once"
         self.function = FunctionRun(self.core, self.faults, self.lifecycle, once=once, changed=self._wake)
         self.orders.attach(self.core, self.control, self.gate)
@@ -143,7 +145,10 @@ class AgentProcess:
         """
         try:
             self.orders.watch_signals()
-            if self._complete(self._start()) and self.target.function is not None:
+            if not self._complete(self._start()):
+                # Told to end before it began: there is no function to wait for.
+                self.core.function_returned()
+            elif self.target.function is not None:
                 self.function.run(self.target.function)
             self._complete(self._serve())
             self._check_refusal()
@@ -264,6 +269,7 @@ class AgentProcess:
                     self.core.wake()
         self._judge_end(now)
         if self.lifecycle.ending:
+            self.flow.look(now)
             self.orders.stop_function_if_due()
             for stage in self.lifecycle.advance(now, self._facts()):
                 self._enter(stage)
@@ -288,7 +294,8 @@ class AgentProcess:
         idle = self._wrecked or self.channels.idle
         return Facts(
             sources_done=not core.in_function,
-            inputs_at_rest=core.streams.at_rest and idle,
+            # Told to end before it began, it takes no input that it could wait for.
+            inputs_at_rest=not core.looping or (core.streams.at_rest and idle),
             handlers_idle=idle and not core.timers.busy and not self.hooks.busy,
             outputs_at_rest=self.channels.at_rest,
             hook_done=self._hook_done,
@@ -355,6 +362,7 @@ class AgentProcess:
     def _on_directory(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
         self._directory = True
         self.link.apply(peers, channels)
+        self.flow.directory(peers.values(), time.monotonic())
         self.core.streams.directory(peers, channels)
         self._wake()
 
@@ -366,6 +374,7 @@ class AgentProcess:
     def _tick(self, now: float) -> None:
         """About every 100 ms, also while a handler blocks in a send or the agent's function waits."""
         if self.lifecycle.ending:
+            self.flow.look(now)
             self.orders.stop_function_if_due()
             self.orders.arm_exit()
             if self.lifecycle.overdue(now):

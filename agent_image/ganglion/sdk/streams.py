@@ -29,6 +29,10 @@ class Streams:
     def __init__(self, channels: Iterable[ChannelWiring]) -> None:
         self._streams = {channel.alias: _Stream(channel) for channel in channels if not channel.sends}
         self._at_rest: dict[str, bool] = dict.fromkeys(self._streams, False)
+        self.loops: frozenset[str] = frozenset()
+        """Aliases that are part of a loop."""
+        self.loops_ended = False
+        """The loops have come to rest, whatever their senders say."""
 
     @property
     def all_ended(self) -> bool:
@@ -38,7 +42,17 @@ class Streams:
     @property
     def at_rest(self) -> bool:
         """No sender will send more: each has ended, is at rest, or is gone. True without inputs."""
-        return all(self._at_rest.values())
+        return all(rest or (self.loops_ended and alias in self.loops) for alias, rest in self._at_rest.items())
+
+    @property
+    def outside_at_rest(self) -> bool:
+        """The same of the senders that are in no loop with this agent."""
+        return all(rest or alias in self.loops for alias, rest in self._at_rest.items())
+
+    def set_loops(self, channels: Iterable[str]) -> None:
+        """Channels that are part of a loop."""
+        names = frozenset(channels)
+        self.loops = frozenset(alias for alias, stream in self._streams.items() if stream.channel.channel in names)
 
     @property
     def pending(self) -> bool:

@@ -182,6 +182,19 @@ class Command(_Message, frozen=True, tag="Command"):
     kind: Literal["Shutdown", "Leave"]
     deadline_seconds: float
     reason: str = ""
+    loops: tuple[str, ...] = ()
+    """Shutdown: channels of this member that are part of a loop: their senders wait for it as it waits for them."""
+
+
+def frozen_after(flow_seconds: float) -> float:
+    """Seconds of silence after which a process counts as frozen while its domain ends.
+
+    Control threads wait for no handler. What a frozen process holds is handled by others only if they are told while there is time.
+
+    Args:
+        flow_seconds: deadline of the Shutdown.
+    """
+    return min(max(flow_seconds / 2, 2.5), 10.0)
 
 
 class Notice(_Message, frozen=True, tag="Notice"):

@@ -376,6 +376,21 @@ def test_shutdown_ends_without_those_who_never_leave() -> None:
     assert desk.registry.phase(desk.now) == "Empty"
 
 
+def test_a_silent_member_is_let_go_sooner_when_time_is_short() -> None:
+    desk = Desk(declared())
+    desk.member("source-0")
+    desk.member("worker-0")
+    desk.registry.shut_down(desk.now, 20)
+    for _ in range(16):
+        desk.beat("worker-0")
+        desk.pass_time(0.25)
+    assert len(desk.registry) == 2
+    for _ in range(8):
+        desk.beat("worker-0")
+        desk.pass_time(0.25)
+    assert [member.replica for member in desk.registry.members()] == ["worker-0"]
+
+
 def test_young_name_server_waits_for_members_to_come_back() -> None:
     desk = Desk(declared())
     desk.registry.shut_down(desk.now, 60)

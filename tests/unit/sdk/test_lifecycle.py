@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganglion.sdk.lifecycle import BYE_SECONDS, COMPLETE_SECONDS, EXIT_INTERRUPTED, Facts, Lifecycle, Stage
+from ganglion.sdk.lifecycle import BYE_SECONDS, COMPLETE_SECONDS, CUT_FLUSH_SECONDS, EXIT_INTERRUPTED, Facts, Lifecycle, Stage
 
 NOTHING = Facts()
 ALL = Facts(sources_done=True, inputs_at_rest=True, handlers_idle=True, outputs_at_rest=True, hook_done=True, bye_done=True)
@@ -253,3 +253,24 @@ def test_a_leave_of_ones_own_or_a_late_one_stays_a_leave(how: str) -> None:
         assert life.stage is Stage.EXIT_HOOK
     assert not life.flow(0.1, 30.0, "", back=how != "not asked")
     assert not life.in_flow
+
+
+def test_waiting_in_vain_is_cut_short_only_while_the_domain_ends() -> None:
+    life = _life()
+    life.leave(0.0, "", seconds=20.0)
+    life.cut_short(1.0, "", seconds=0.5)
+    assert _run(life, 2.0, replace(ALL, outputs_at_rest=False)) == [Stage.INPUTS, Stage.HANDLERS, Stage.FLUSH]
+
+    life = _life()
+    life.flow(0.0, 30.0, "")
+    assert _run(life, 1.0, Facts(sources_done=True)) == [Stage.INPUTS]
+    life.cut_short(1.0, "", seconds=0.5)
+    assert _run(life, 1.1, Facts()) == [Stage.HANDLERS]
+    assert life.overdue(1.5)
+    assert _run(life, 1.5, Facts()) == [Stage.FLUSH, Stage.EXIT_HOOK]
+    # on_exit has its time.
+    assert _run(life, 10.0, Facts()) == []
+    assert _run(life, 10.0, Facts(hook_done=True)) == [Stage.LAST_FLUSH]
+    assert _run(life, 10.0 + CUT_FLUSH_SECONDS, Facts(hook_done=True)) == [Stage.BYE]
+    assert life.unsettled
+    assert life.forced_at <= 50.0
