@@ -12,10 +12,10 @@ from pathlib import Path
 from ganglion.api import NameServer
 from ganglion.local import environment
 from ganglion.local.admin import AdminError, AdminLink
-from ganglion.local.child import Child, State
+from ganglion.local.child import EXIT_CONFIGURATION, Child, State
 from ganglion.local.environment import HOST, Options
 from ganglion.local.logs import LogPipe
-from ganglion.local.replica import EXIT_CONFIGURATION, Problem
+from ganglion.local.replica import Problem
 from ganglion.local.spawner import Program, Spawner
 from ganglion.planner import NameServerAddress
 from ganglion.runtime.sockets import CurveKeys

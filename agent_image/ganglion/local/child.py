@@ -12,6 +12,9 @@ from ganglion.local.backoff import Backoff
 from ganglion.local.logs import LogPipe
 from ganglion.local.spawner import Program, Spawner
 
+EXIT_CONFIGURATION = 78
+CONFIGURATION_SECONDS = 1.0
+"""Shortest wait after that exit code: nothing heals it but a change."""
 KILL_SECONDS = 5.0
 """After SIGKILL the kernel needs a moment; a process that it cannot end (stuck in a device) is left behind."""
 
@@ -91,6 +94,8 @@ class Child:
             self._finish()
             return
         delay = self._backoff.ended(self._started, self._loop.time())
+        if code == EXIT_CONFIGURATION:
+            delay = max(delay, CONFIGURATION_SECONDS)
         self.retry_seconds = delay
         self.state = State.WAITING
         self._timer = self._loop.call_later(delay, self.start)

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ganglion.api import Agent
-from ganglion.local.child import State
+from ganglion.local.child import EXIT_CONFIGURATION, State
 from ganglion.local.environment import Seat
-from ganglion.local.replica import EXIT_CONFIGURATION, Host, Phase, Problem, Replica
+from ganglion.local.replica import Host, Phase, Problem, Replica
 from ganglion.planner import AgentObserved, AgentPlan
 
 MAX_UNAVAILABLE = 0.25
@@ -105,7 +105,7 @@ class Group:
 
     def _drain(self, replica: Replica) -> None:
         async def leave() -> None:
-            await replica.drain(float(self.agent.spec.termination_grace_period_seconds))
+            await replica.drain(replica.grace)
             self._drains.pop(replica.name, None)
             self.step()
             self._host.changed()

@@ -13,14 +13,16 @@ from pathlib import Path
 
 from ganglion.local import environment
 from ganglion.local.bundle import Bundle
-from ganglion.local.child import Child, State
+from ganglion.local.child import EXIT_CONFIGURATION, Child, State
 from ganglion.local.environment import Options, Seat
 from ganglion.local.logs import LogPipe
 from ganglion.local.spawner import Program, Spawner
+from ganglion.planner import termination_grace
 
-EXIT_CONFIGURATION = 78
 SIDECAR_STOP_SECONDS = 5.0
 """A sidecar whose agent has gone has only its own sockets to close."""
+ORPHAN_SECONDS = 1.0
+"""An SDK process that has said goodbye to its sidecar needs no more to end by itself."""
 _TERMINATION_BYTES = 4096
 """A kubelet reads as much of a termination message."""
 
@@ -172,12 +174,29 @@ class Replica:
     def _sidecar_changed(self) -> None:
         sidecar = self.sidecar
         if sidecar is not None and sidecar.state is State.ENDED and self.agent.state is not State.ENDED and self.domain_ends:
-            # A program that speaks plain ZeroMQ hears of the end by SIGTERM; an SDK process without its sidecar has nobody left.
             self.agent.expect_end()
-            if self.seat.agent.spec.container is not None or sidecar.exit_code != 0:
-                self.agent.signal(signal.SIGTERM)
+            if self._ending is None:
+                self._ending = asyncio.get_running_loop().create_task(self._end_orphan(sidecar.exit_code))
         self._conclude()
         self._host.changed()
+
+    async def _end_orphan(self, sidecar_code: int | None) -> None:
+        """End an agent whose sidecar has left with the domain.
+
+        A program that speaks plain ZeroMQ hears of the end by SIGTERM. An SDK process has left before its sidecar; unless it came too late
+        to meet it, or is frozen.
+        """
+        if self.seat.agent.spec.container is None and sidecar_code == 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ORPHAN_SECONDS):
+                    await self.agent.ended.wait()
+        await self.agent.stop(self.grace)
+
+    @property
+    def grace(self) -> float:
+        """Seconds that it has to leave."""
+        server = next(iter(self._host.bundle().name_servers.values()))
+        return float(termination_grace(self.seat.agent, server))
 
     def _agent_changed(self) -> None:
         agent = self.agent

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 from ganglion.local import status
 from ganglion.local.attendant import Attendant
 from ganglion.local.bundle import Bundle
+from ganglion.local.child import EXIT_CONFIGURATION
 from ganglion.local.commands import Commands
 from ganglion.local.desired import Desired
 from ganglion.local.environment import Options
 from ganglion.local.group import Counts, Group
 from ganglion.local.protocol import SOCKET, CommandServer
-from ganglion.local.replica import EXIT_CONFIGURATION, Host, Problem
+from ganglion.local.replica import Host, Problem
 from ganglion.local.spawner import Spawner
 from ganglion.local.state import StateDirectory
 from ganglion.planner import NameServerObserved
@@ -266,6 +267,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         groups = list(self._groups.values())
+        there = [replica for group in groups for replica in group.replicas.values() if not replica.finished.is_set()]
         for group in groups:
             group.close()
         polite = await self._attendant.shut_down(timeout)
@@ -274,12 +276,12 @@ class Supervisor:
         try:
             if polite:
                 await self._gone(waiting, max(0.0, timeout - LEAVE_MARGIN_SECONDS))
-            leftover = [replica for group in groups for replica in group.replicas.values() if not replica.finished.is_set()]
+            leftover = [replica for replica in there if not replica.finished.is_set()]
             if leftover and not self._forced.is_set():
                 leaving = asyncio.gather(*(replica.drain(max(STOP_SECONDS, deadline - loop.time())) for replica in leftover))
                 await self._gone([asyncio.ensure_future(leaving)], max(STOP_SECONDS, deadline - loop.time()))
             await asyncio.gather(*(group.kill() for group in groups))
-            self.killed = [replica.name for replica in leftover if replica.was_killed]
+            self.killed = [replica.name for replica in there if replica.was_killed]
         finally:
             observing.cancel()
             for task in waiting:

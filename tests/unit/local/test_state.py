@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ganglion.api.rules import DEAD_LETTER_PREFIX
 from ganglion.local import state
+from ganglion.runtime.sockets import MAX_IPC_PATH_BYTES
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +95,8 @@ def test_a_long_runtime_directory_is_not_used(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     monkeypatch.setenv("TMPDIR", str(deep))
     assert state.run_base() == Path("/tmp")
+
+
+def test_the_longest_socket_path_fits() -> None:
+    longest = f"/{state.RUN_PREFIX}XXXXXXXX/9999/{DEAD_LETTER_PREFIX}{'a' * 40}.sock"
+    assert state.MAX_RUN_BASE_BYTES + len(longest) <= MAX_IPC_PATH_BYTES
