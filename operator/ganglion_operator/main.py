@@ -121,7 +121,7 @@ class Operator:
             self._metrics.leader.set(1)
             engine = Engine(client, self._config.pods, self._metrics)
             resync = Resync(engine, self._config.namespaces, interval=self._config.resync_seconds)
-            watches = Watches(self._sink(engine), lambda: current_access(configuration), self._config.namespaces)
+            watches = Watches(self._sink(engine), lambda: current_access(configuration), self._config.namespaces, relisted=resync.soon)
             keep = asyncio.ensure_future(lease.keep()) if self._config.leader_elect else None
             try:
                 return await self._work(engine, resync, watches, keep)

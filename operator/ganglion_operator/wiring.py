@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -60,17 +61,46 @@ class _NoProgress(kopf.ProgressStorage):
         return essence
 
 
+class _Stream:
+    """One collection as kopf follows it: a list, then events; after 410 Gone a list again, which does not tell what was deleted."""
+
+    __slots__ = ("_first", "_live")
+
+    def __init__(self) -> None:
+        self._first: str | None = None
+        self._live = False
+
+    def relisted(self, listed: bool, uid: str) -> bool:
+        """Take in one event; returns whether it begins another list.
+
+        A list of nothing goes unnoticed; the operator's canary is in one of the collections, and what cuts one watch cuts the others.
+        """
+        if not listed:
+            self._live = True
+            return False
+        if self._first is None or (not self._live and uid != self._first):
+            self._first = self._first or uid
+            return False
+        self._first, self._live = uid, False
+        return True
+
+
 class Watches:
     """All watches of one operator.
 
     Args:
         sink: called with each event, in the loop; must not fail.
+        relisted: called when a watch had to begin with a list again; must not fail.
         access: current credentials.
         namespaces: namespaces to watch; None for all.
     """
 
-    def __init__(self, sink: Sink, access: Callable[[], Awaitable[Access]], namespaces: Sequence[str] | None) -> None:
+    def __init__(
+        self, sink: Sink, access: Callable[[], Awaitable[Access]], namespaces: Sequence[str] | None, *, relisted: Callable[[], None]
+    ) -> None:
         self._sink = sink
+        self._relisted = relisted
+        self._streams: defaultdict[tuple[str, str | None], _Stream] = defaultdict(_Stream)
         self._access = access
         self._namespaces = namespaces
         self._stop = asyncio.Event()
@@ -100,8 +130,13 @@ class Watches:
 
     def _handler(self, kind: Kind) -> Callable[..., Awaitable[None]]:
         async def handle(event: Any, **_: Any) -> None:
-            # type None marks the initial list.
-            self._sink(kind, dict(event["object"]), event["type"] == "DELETED", event["type"] is None)
+            # type None marks what is listed.
+            body, listed = dict(event["object"]), event["type"] is None
+            metadata = body["metadata"]
+            stream = self._streams[kind.kind, metadata.get("namespace") if self._namespaces is not None else None]
+            if stream.relisted(listed, metadata["uid"]):
+                self._relisted()
+            self._sink(kind, body, event["type"] == "DELETED", listed)
 
         return handle
 

@@ -9,6 +9,10 @@ from pydantic import Field
 from ganglion.api.base import Conditions, Model, Name, ObjectName, Resource, list_map
 from ganglion.api.pod import PodFields, ResourceRequirements
 
+MAX_COUNTED_AGENTS = 4096
+MAX_COUNTED_CHANNELS = 1024
+"""Entries of the lists in a NameServer's status: with their managed fields they must fit into one object of etcd (1.5 MiB)."""
+
 
 class Shutdown(Model):
     """How the domain ends."""
@@ -84,10 +88,10 @@ class NameServerStatus(Model):
     public_key: str | None = Field(default=None, max_length=64, description="CURVE public key of the name server (Z85).")
     key_secret: str | None = Field(default=None, max_length=253, description="Immutable Secret that holds the key pair.")
     members: int = Field(default=0, ge=0, description="Replicas with a live lease.")
-    agents: Annotated[tuple[AgentCount, ...], Field(max_length=4096, json_schema_extra=list_map("name"))] = Field(
+    agents: Annotated[tuple[AgentCount, ...], Field(max_length=MAX_COUNTED_AGENTS, json_schema_extra=list_map("name"))] = Field(
         default=(), description="Members by agent, counted by the name server."
     )
-    channels: Annotated[tuple[ChannelCount, ...], Field(max_length=1024, json_schema_extra=list_map("name"))] = Field(
+    channels: Annotated[tuple[ChannelCount, ...], Field(max_length=MAX_COUNTED_CHANNELS, json_schema_extra=list_map("name"))] = Field(
         default=(), description="Traffic by channel, counted by the name server; refreshed at most every two seconds."
     )
 

@@ -20,8 +20,9 @@ from pydantic import ValidationError
 from ganglion.api import Agent, Channel
 from ganglion.api.base import API_VERSION, GROUP, VERSION
 from ganglion.api.names import FIELD_MANAGER_NAMESERVER
+from ganglion.api.nameserver import MAX_COUNTED_AGENTS, MAX_COUNTED_CHANNELS
 from ganglion.nameserver.domain import StatusSnapshot
-from ganglion.nameserver.kubeapi import ApiAccess, ApiError, Backoff, KubeApi
+from ganglion.nameserver.kubeapi import ApiAccess, ApiError, Backoff, KubeApi, UnreadableError
 from ganglion.planner import DomainView, declared_roles
 from ganglion.wire.admin import DeclaredAgent, DeclaredChannel, Domain, PostedNotice
 
@@ -29,9 +30,6 @@ log = logging.getLogger(__name__)
 
 STATUS_SECONDS = 2.0
 """Shortest time between two writes of the status."""
-MAX_AGENTS = 4096
-MAX_CHANNELS = 1024
-"""Bounds of the lists in the CRD."""
 _SETTLE_SECONDS = 0.05
 """Events of one `kubectl apply` are taken together."""
 _SHORT_WATCH_SECONDS = 1.0
@@ -40,7 +38,7 @@ _NOTICE_SECONDS = 10.0
 """The same notice becomes an Event at most so often; in between it is counted."""
 _MAX_NOTICE_KEYS = 256
 _EVENTS_PER_SECOND = 5.0
-_FAILURES = (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError)
+_FAILURES = (ApiError, UnreadableError, aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError)
 
 
 @dataclass
@@ -283,8 +281,8 @@ class KubernetesSource:
     def _status(self) -> dict[str, Any]:
         return {
             "members": self._counts.members_count(),
-            "agents": msgspec.to_builtins(self._counts.agent_counts()[:MAX_AGENTS]),
-            "channels": msgspec.to_builtins(self._counts.channel_counts()[:MAX_CHANNELS]),
+            "agents": msgspec.to_builtins(self._counts.agent_counts()[:MAX_COUNTED_AGENTS]),
+            "channels": msgspec.to_builtins(self._counts.channel_counts()[:MAX_COUNTED_CHANNELS]),
         }
 
     async def _write_events(self) -> None:

@@ -36,6 +36,10 @@ class ApiError(Exception):
         self.status = status
 
 
+class UnreadableError(Exception):
+    """What came is not what an API server sends."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiAccess:
     """Where the API server is and who we are there.
@@ -107,7 +111,10 @@ class KubeApi:
             if response.status >= 400:
                 raise ApiError(response.status, _message(text))
             answer = json.loads(text)
-            return answer if isinstance(answer, dict) else {}
+            if not isinstance(answer, dict):
+                # Taken for an empty answer it would be an empty list: everything gone.
+                raise UnreadableError(f"{method} {path}: the answer is no JSON object but {text[:64]!r}")
+            return answer
 
     async def list(self, path: str, params: Mapping[str, str] | None = None) -> tuple[list[dict[str, Any]], str]:
         """(items, resource version) of a collection, read in pages. Raises as `request` does."""
@@ -115,10 +122,12 @@ class KubeApi:
         query = {**(params or {}), "limit": str(_PAGE)}
         while True:
             page = await self.request("GET", path, params=query)
-            items.extend(page.get("items") or [])
-            metadata = page.get("metadata") or {}
+            metadata, found = page.get("metadata"), page.get("items") or []
+            if not (isinstance(metadata, dict) and metadata.get("resourceVersion") and isinstance(found, list) and all(map(_named, found))):
+                raise UnreadableError(f"GET {path}: the answer is no list of named objects with a resourceVersion")
+            items.extend(found)
             if not metadata.get("continue"):
-                return items, str(metadata.get("resourceVersion", ""))
+                return items, str(metadata["resourceVersion"])
             query["continue"] = str(metadata["continue"])
 
     async def watch(self, path: str, version: str, params: Mapping[str, str] | None = None) -> AsyncGenerator[dict[str, Any], None]:
@@ -126,6 +135,7 @@ class KubeApi:
 
         Raises:
             ApiError: 410 means: list again.
+            UnreadableError: a line that no API server sends: something in between has a fault; nothing is lost by going on from `version`.
             aiohttp.ClientError, TimeoutError, OSError: broken off, or silent for 90 s.
         """
         query = {
@@ -148,11 +158,7 @@ class KubeApi:
                 for line in lines:
                     if not line.strip():
                         continue
-                    event = json.loads(line)
-                    if event.get("type") == "ERROR":
-                        status = event.get("object") or {}
-                        raise ApiError(int(status.get("code") or 500), str(status.get("message", "")))
-                    yield event
+                    yield _event(line, path)
 
 
 class Backoff:
@@ -172,6 +178,27 @@ class Backoff:
         seconds = min(self._longest, self._first * 2.0 ** min(self._attempt, 16))
         self._attempt += 1
         await asyncio.sleep(seconds * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+
+
+def _named(item: Any) -> bool:
+    metadata = item.get("metadata") if isinstance(item, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
+
+
+def _event(line: bytes, path: str) -> dict[str, Any]:
+    """One line of a watch: an event of a named object, or a bookmark, each with a resourceVersion."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    body = event.get("object") if isinstance(event, dict) else None
+    if isinstance(body, dict) and event.get("type") == "ERROR":
+        code = body.get("code")
+        raise ApiError(code if isinstance(code, int) else 500, str(body.get("message", "")))
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    if not (isinstance(metadata, dict) and metadata.get("resourceVersion") and (event.get("type") == "BOOKMARK" or _named(body))):
+        raise UnreadableError(f"watch of {path}: a line of {len(line)} bytes is no event: {line[:64]!r}")
+    return dict(event)
 
 
 def _message(text: str) -> str:

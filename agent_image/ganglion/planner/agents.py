@@ -151,7 +151,8 @@ def _code(agent: Agent, view: DomainView) -> Verdict | None:
             "CodeResolved",
             "False",
             "NotFound",
-            f"spec.code.configMapRef.name: ConfigMap {name!r} does not exist or lacks the label ganglion.dev/code; create or label it",
+            f'spec.code.configMapRef.name: ConfigMap {name!r} does not exist or lacks the label ganglion.dev/code: "true";'
+            " create it, or label it (in a kustomization: configMapGenerator with options.labels)",
         )
     return Verdict("CodeResolved", "True", "Resolved", "")
 

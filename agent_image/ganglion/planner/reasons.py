@@ -39,6 +39,10 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
             "ShuttingDown": "Still serving while agents shut down, as the status says.",
             "NameConflict": "An object of the name that is needed belongs to somebody else.",
         },
+        "Counted": {
+            "TooManyAgents": "More Agents than the status can count; all of them work. Present only then.",
+            "TooManyChannels": "More Channels than the status can count; all of them work. Present only then.",
+        },
     },
     "Channel": {
         "Ready": {"Usable": "Agents may use it and both roles are taken. Otherwise the reason of the first condition that fails."},
@@ -92,12 +96,13 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
         },
         "CodeResolved": {
             "Resolved": _RESOLVED,
-            "NotFound": "The ConfigMap does not exist, or lacks the label `ganglion.dev/code`.",
+            "NotFound": 'The ConfigMap does not exist, or lacks the label `ganglion.dev/code: "true"` (in a kustomization: `configMapGenerator` with `options.labels`).',
         },
         "PeersConnected": {
             "Connected": "Each joined replica has a peer on every channel.",
             "NoChannels": "The agent takes part in no channel.",
             "NotJoined": "No replica has joined the name server.",
+            "NotCounted": "The NameServer has more Agents than its status can count.",
             "WaitingForPeers": "Some replica has a channel without a peer. It does not make the pod unready.",
             "Completed": "`run: Once`: the run is over.",
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ganglion.api import Agent, AgentStatus, Channel, ChannelStatus, NameServer
-from ganglion.api.nameserver import ChannelCount
+from ganglion.api.nameserver import MAX_COUNTED_AGENTS, MAX_COUNTED_CHANNELS, ChannelCount
 from ganglion.planner.agents import AgentPlan
 from ganglion.planner.channels import ChannelPlan
 from ganglion.planner.verdicts import Verdict, first_failure, merge_conditions
@@ -20,6 +20,7 @@ class AgentObserved:
         succeeded, failed: `run: Once` completions and failures; `finished` when all completed, `gave_up` at the backoff limit.
         problem: (reason, message) of the worst trouble seen in a pod, e.g. ("ImagePullBackOff", "...").
         joined, wired: as counted by the name server.
+        counted: False when the name server counts only others: its list is full.
         conflict: message when a workload of the same name belongs to somebody else.
     """
 
@@ -33,6 +34,7 @@ class AgentObserved:
     problem: tuple[str, str] | None = None
     joined: int = 0
     wired: int = 0
+    counted: bool = True
     conflict: str | None = None
     spec_change_ignored: str | None = None
 
@@ -46,11 +48,13 @@ class ChannelObserved:
 
 @dataclass(frozen=True, slots=True)
 class NameServerObserved:
-    """The name server's own pod (or process)."""
+    """The name server's own pod (or process), and how many Agents and Channels refer to the NameServer."""
 
     ready: bool = False
     problem: tuple[str, str] | None = None
     conflict: str | None = None
+    agents: int = 0
+    channels: int = 0
 
 
 def _peers(agent: Agent, observed: AgentObserved) -> Verdict:
@@ -58,6 +62,13 @@ def _peers(agent: Agent, observed: AgentObserved) -> Verdict:
         return Verdict("PeersConnected", "True", "NoChannels", "")
     if observed.finished:
         return Verdict("PeersConnected", "Unknown", "Completed", "the run is over")
+    if not observed.counted:
+        return Verdict(
+            "PeersConnected",
+            "Unknown",
+            "NotCounted",
+            f"NameServer {agent.spec.name_server_ref.name!r} counts {MAX_COUNTED_AGENTS} other agents",
+        )
     if observed.joined == 0:
         return Verdict("PeersConnected", "Unknown", "NotJoined", "no replica has joined the name server")
     if observed.wired < observed.joined:
@@ -67,6 +78,10 @@ def _peers(agent: Agent, observed: AgentObserved) -> Verdict:
     return Verdict("PeersConnected", "True", "Connected", "")
 
 
+def _failures(count: int) -> str:
+    return "1 failure" if count == 1 else f"{count} failures"
+
+
 def _agent_ready(agent: Agent, plan: AgentPlan, observed: AgentObserved) -> Verdict:
     failure = first_failure(plan.verdicts)
     if observed.conflict is not None:
@@ -74,8 +89,8 @@ def _agent_ready(agent: Agent, plan: AgentPlan, observed: AgentObserved) -> Verd
     if observed.finished:
         return Verdict("Ready", "True", "Completed", f"{observed.succeeded} of {agent.spec.replicas} completed")
     if observed.gave_up:
-        reason, message = observed.problem or ("Failed", f"{observed.failed} failures")
-        return Verdict("Ready", "False", "Failed", f"gave up after {observed.failed} failures; last: {reason}: {message}")
+        reason, message = observed.problem or ("Failed", _failures(observed.failed))
+        return Verdict("Ready", "False", "Failed", f"gave up after {_failures(observed.failed)}; last: {reason}: {message}")
     if failure is not None:
         return Verdict("Ready", "False", failure.reason, failure.message)
     if observed.problem is not None:
@@ -96,7 +111,8 @@ def _agent_ready(agent: Agent, plan: AgentPlan, observed: AgentObserved) -> Verd
     if observed.ready < plan.replicas:
         return Verdict("Ready", "False", "Starting", f"{observed.ready} of {plan.replicas} replicas are ready")
     if observed.replicas > plan.replicas:
-        return Verdict("Ready", "True", "ScalingDown", f"{observed.replicas - plan.replicas} replicas are draining")
+        extra = observed.replicas - plan.replicas
+        return Verdict("Ready", "True", "ScalingDown", "1 replica is draining" if extra == 1 else f"{extra} replicas are draining")
     return Verdict("Ready", "True", "Running", f"{observed.ready} of {plan.replicas} replicas are ready")
 
 
@@ -158,7 +174,21 @@ def channel_status(channel: Channel, plan: ChannelPlan, observed: ChannelObserve
 
 
 def name_server_status(server: NameServer, observed: NameServerObserved, now: str) -> tuple[Verdict, ...]:
-    """Verdicts of a NameServer: `Ready`, `Available`. The counts in its status are its own."""
+    """Verdicts of a NameServer: `Ready`, `Available`, and `Counted` when its status cannot hold all counts. The counts are its own."""
+    return (*_serving(server, observed), *_counted(observed))
+
+
+def _counted(observed: NameServerObserved) -> tuple[Verdict, ...]:
+    for found, most, what in ((observed.agents, MAX_COUNTED_AGENTS, "Agents"), (observed.channels, MAX_COUNTED_CHANNELS, "Channels")):
+        if found > most:
+            text = (
+                f"found {found} {what} that refer to it; status.{what.lower()} counts {most} of them: use more NameServers, the rest works"
+            )
+            return (Verdict("Counted", "False", f"TooMany{what}", text),)
+    return ()
+
+
+def _serving(server: NameServer, observed: NameServerObserved) -> tuple[Verdict, ...]:
     if observed.conflict is not None:
         return (
             Verdict("Ready", "False", "NameConflict", observed.conflict),

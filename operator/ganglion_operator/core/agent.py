@@ -256,6 +256,7 @@ class _Pass:
             problem=problem or (_reason(failure) if failure is not None else None),
             joined=snapshot.count.joined if snapshot.count is not None else 0,
             wired=snapshot.count.wired if snapshot.count is not None else 0,
+            counted=snapshot.count is not None or snapshot.counted,
             conflict=self.conflict,
             spec_change_ignored=self.ignored,
         )

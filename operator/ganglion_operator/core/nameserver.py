@@ -173,7 +173,8 @@ class _Pass:
             problem, wait = no_pods(workload, 1, self.snapshot.pods, self.around.now)
             if wait is not None:
                 self.requeue.append(wait)
-        return NameServerObserved(ready=any(ready(pod) for pod in self.snapshot.pods), problem=problem, conflict=self.conflict)
+        serving = any(ready(pod) for pod in self.snapshot.pods)
+        return NameServerObserved(serving, problem, self.conflict, self.snapshot.agents, self.snapshot.channels)
 
 
 def plan_pass(snapshot: NameServerSnapshot, around: Around) -> Plan:

@@ -57,6 +57,7 @@ class AgentSnapshot:
         pods: those of the workload.
         code_maps: ConfigMaps that hold inline code, current and former.
         count: what the name server counted.
+        counted: False when the name server has no room to count it.
         settled: what the last pass found in place, if it did.
     """
 
@@ -69,6 +70,7 @@ class AgentSnapshot:
     budget: Body | None = None
     code_maps: tuple[Body, ...] = ()
     count: AgentCount | None = None
+    counted: bool = True
     settled: Settled | None = None
 
 
@@ -80,12 +82,15 @@ class NameServerSnapshot:
         existing: finds an object by kind and name, whoever owns it.
         fresh_keys: the key pair to use when there is none; the same one until the status shows it.
         token_keys: None while the API server's are not known.
+        agents, channels: how many refer to it.
     """
 
     server: NameServer
     existing: Callable[[Kind, str], Body | None]
     fresh_keys: Callable[[], KeyPair]
     token_keys: TokenKeys | None
+    agents: int = 0
+    channels: int = 0
     pods: tuple[Body, ...] = ()
 
 

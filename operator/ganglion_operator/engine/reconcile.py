@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from ganglion.api import Agent, Channel, NameServer
-from ganglion.api.nameserver import AgentCount, ChannelCount
+from ganglion.api.nameserver import MAX_COUNTED_AGENTS, AgentCount, ChannelCount
 from ganglion.planner import Verdict, merge_conditions, plan_agent
 from ganglion_operator.core import agent as agents
 from ganglion_operator.core import channel as channels
@@ -149,6 +149,7 @@ class Reconciler:
             budget=self._fresh(DISRUPTION_BUDGET, namespace, agent.name),
             code_maps=tuple(self._store.children(key, CONFIGMAP)),
             count=self._count(AgentCount, "agents", agent) if server is not None else None,
+            counted=self._counts(agent) < MAX_COUNTED_AGENTS,
             settled=memo.settled,
         )
 
@@ -162,6 +163,11 @@ class Reconciler:
         if memo is None or memo.sources != sources:
             memo = entry.memo = Memo(sources, plan_agent(agent, view.domain))
         return memo
+
+    def _counts(self, agent: Agent) -> int:
+        """How many agents the NameServer counts."""
+        entry = self._store.get(Key(NAMESERVER.kind, agent.namespace, agent.spec.name_server_ref.name))
+        return len((entry.body.get("status") or {}).get("agents") or ()) if entry is not None else 0
 
     def _count(self, model: type[C], field: str, owner: Agent | Channel) -> C | None:
         """What the NameServer's latest status counts of an agent or channel."""
@@ -187,11 +193,14 @@ class Reconciler:
             pending = self._pending_keys.get(server.metadata.uid)
             if pending is not None and pending.public == server.status.public_key:
                 del self._pending_keys[server.metadata.uid]
+        referrers = self._engine.relations.referrers(key)
         return NameServerSnapshot(
             server=server,
             existing=find,
             fresh_keys=fresh_keys,
             token_keys=self._engine.token_keys,
+            agents=sum(referrer.kind == AGENT.kind for referrer in referrers),
+            channels=sum(referrer.kind == CHANNEL.kind for referrer in referrers),
             pods=self._pods(key, find(STATEFULSET, server.name)),
         )
 

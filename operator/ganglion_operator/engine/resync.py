@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 300.0
 RETRY_SECONDS = 5.0
+GATHER_SECONDS = 1.0
 SETTLE_SECONDS = 10.0
 """What a watch may be late by."""
 TOKEN_KEYS_SECONDS = 15.0
@@ -43,6 +44,11 @@ class Resync:
         """Rounds in a row in which something old had been missed: a watch is broken although it looks alive."""
         self.last: float | None = None
         """When the last complete round ended (seconds of the engine's clock)."""
+        self._wanted = asyncio.Event()
+
+    def soon(self) -> None:
+        """A watch lost its place and began with a list: what was deleted in between is told by a full list only."""
+        self._wanted.set()
 
     async def first(self) -> None:
         """Fill the store; returns when everything is known.
@@ -60,43 +66,64 @@ class Resync:
     async def run(self) -> None:
         """List again and again until cancelled."""
         while True:
-            await self._until_due()
+            lost = await self._until_due()
             try:
-                await self.round()
+                await self.round(lost=lost)
             except (ApiError, ApiUnavailableError, TimeoutError) as error:
-                logger.warning("Resync failed; next attempt in %.0f s: %s", self._interval, error)
+                logger.warning("Resync failed; next attempt in %.0f s: %s", RETRY_SECONDS if lost else self._interval, error)
+                if lost:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    self._wanted.set()
 
-    async def _until_due(self) -> None:
+    async def _until_due(self) -> bool:
+        """Return when a round is due: True when a watch lost its place."""
         # Spread over time, so that the parts of a cluster do not list together after a common outage.
         due = self._engine.clock() + self._interval * (0.9 + 0.2 * random.random())  # noqa: S311 - not for security
         while self._engine.token_keys is None and self._engine.clock() + TOKEN_KEYS_SECONDS < due:
-            await asyncio.sleep(TOKEN_KEYS_SECONDS)
+            if await self._lost(TOKEN_KEYS_SECONDS):
+                return True
             with contextlib.suppress(ApiUnavailableError):
                 await self._token_keys()
-        await asyncio.sleep(max(0.0, due - self._engine.clock()))
+        return await self._lost(due - self._engine.clock())
 
-    async def round(self) -> int:
-        """One full list of everything; returns how many differences it found that a watch should have told."""
+    async def _lost(self, seconds: float) -> bool:
+        """Wait; True as soon as a watch lost its place. What cuts one watch cuts others: they are given a moment to tell."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._wanted.wait()
+        except TimeoutError:
+            return False
+        await asyncio.sleep(GATHER_SECONDS)
+        self._wanted.clear()
+        return True
+
+    async def round(self, *, lost: bool = False) -> int:
+        """One full list of everything; returns how many differences it found that a watch should have told.
+
+        Args:
+            lost: a watch is known to have missed something: heal at once, and blame none.
+        """
         missed = 0
         await self._token_keys()
         for kind in WATCHED:
             for scope in self._scopes:
-                missed += await self._list(kind, scope, initial=False)
+                missed += await self._list(kind, scope, initial=False, lost=lost)
         # What is not watched is looked up again by its owner's next pass.
         for entry in self._engine.store.all(NAMESERVER):
             self._engine.queue.add(entry.key, initial=True)
-        self.healed_rounds = self.healed_rounds + 1 if missed else 0
+        if not lost:
+            self.healed_rounds = self.healed_rounds + 1 if missed else 0
         self.last = self._engine.clock()
         return missed
 
-    async def _list(self, kind: Kind, scope: str | None, *, initial: bool) -> int:
+    async def _list(self, kind: Kind, scope: str | None, *, initial: bool, lost: bool = False) -> int:
         pages: list[Body] = []
         version = 0
         async for page in self._engine.port.list(kind, scope):
             # What the store keeps is a fraction of what the API sends: page by page, so that whole lists are never in memory.
             pages += [trim(kind, body) for body in page.items]
             version = page.version or version
-        if not initial and self._engine.store.differs(kind, scope, pages, version):
+        if not initial and not lost and self._engine.store.differs(kind, scope, pages, version):
             # A list may be ahead of a watch that works: only what stays different was missed.
             await asyncio.sleep(self._settle)
         changes = self._engine.store.replace(kind, scope, pages, version)

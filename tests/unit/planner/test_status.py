@@ -142,6 +142,45 @@ def test_name_server(observed: NameServerObserved, gone: bool, ready: tuple[str,
     assert found == {"Ready": ready, "Available": available}
 
 
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        (NameServerObserved(agents=4096, channels=1024), None),
+        (NameServerObserved(agents=4097), ("False", "TooManyAgents", "found 4097 Agents that refer to it; status.agents counts 4096")),
+        (
+            NameServerObserved(channels=1025),
+            ("False", "TooManyChannels", "found 1025 Channels that refer to it; status.channels counts 1024"),
+        ),
+    ],
+)
+def test_more_than_a_status_can_count_is_told(observed: NameServerObserved, expected: tuple[str, str, str] | None) -> None:
+    verdicts = name_server_status(view(name_server()).name_servers["demo"], observed, NOW)
+    found = next((verdict for verdict in verdicts if verdict.type == "Counted"), None)
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert (found.status, found.reason, found.message[: len(expected[2])]) == expected
+        assert found.reason in CONDITIONS["NameServer"]["Counted"]
+
+
+def test_one_is_no_plural() -> None:
+    domain = view(*HEALTHY)
+    worker = domain.agents["worker"]
+    for extra, text in ((1, "1 replica is draining"), (2, "2 replicas are draining")):
+        observed = AgentObserved(replicas=1 + extra, ready=1, updated=1 + extra)
+        ready = agent_status(worker, plan_agent(worker, domain), observed, NOW).conditions[0]
+        assert (ready.reason, ready.message) == ("ScalingDown", text)
+
+
+def test_an_agent_that_is_not_counted_says_so() -> None:
+    domain = view(*HEALTHY)
+    worker = domain.agents["worker"]
+    status = agent_status(worker, plan_agent(worker, domain), AgentObserved(replicas=1, ready=1, updated=1, counted=False), NOW)
+    peers = next(condition for condition in status.conditions if condition.type == "PeersConnected")
+    assert (peers.status, peers.reason) == ("Unknown", "NotCounted")
+
+
 def test_time_moves_only_with_the_status() -> None:
     first = merge_conditions((), [Verdict("Ready", "False", "Starting"), Verdict("Accepted", "True", "Valid")], 1, NOW)
     same = merge_conditions(first, [Verdict("Ready", "False", "RollingOut", "new words")], 2, LATER)
