@@ -29,6 +29,7 @@ from bench.report import RESULTS, render
 from ganglion.runtime.carrier_legs import Network
 from ganglion.runtime.carrier_plane import CarrierPlane
 from ganglion.runtime.connections import DesiredPeer
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.plane import InletSpec
 from ganglion.runtime.proxied import ProxiedChannel
 from ganglion.runtime.reactor import Reactor
@@ -69,7 +70,7 @@ def document(role: str, *, frames: str) -> tuple[WiringDocument, ChannelWiring]:
 
 def fresh_reactor() -> Reactor:
     """In a loop of this process."""
-    loop = asyncio.new_event_loop()
+    loop = DataLoop()
     asyncio.set_event_loop(loop)
     return Reactor(loop)
 

@@ -41,6 +41,7 @@ from bench.report import RESULTS, render
 from ganglion.runtime.connections import DesiredPeer, zap_domain
 from ganglion.runtime.endpoint_plane import BehindSidecar, EndpointPlane, InProcess
 from ganglion.runtime.links import Host, Identity
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.plane import InletSpec
 from ganglion.runtime.reactor import Reactor
 from ganglion.runtime.relay import ReceiveRelay, SendRelay
@@ -265,7 +266,7 @@ def place(setup: Setup, worker: int | None, host: Host) -> InProcess:
 
 def agent_sender(setup: Setup, *, sidecar: bool, pipeline: bool = False) -> None:
     """An agent that sends from its loop's thread."""
-    loop = asyncio.new_event_loop()
+    loop = DataLoop()
     asyncio.set_event_loop(loop)
     reactor = Reactor(loop)
     location = BehindSidecar(setup.leg("source"), "source-0") if sidecar else place(setup, None, "process")
@@ -290,7 +291,7 @@ def agent_sender(setup: Setup, *, sidecar: bool, pipeline: bool = False) -> None
 
 def agent_stage(setup: Setup, ack: Literal["Causal", "Handler"]) -> None:
     """The middle of a pipeline: sends on whatever it receives."""
-    loop = asyncio.new_event_loop()
+    loop = DataLoop()
     asyncio.set_event_loop(loop)
     reactor, context = Reactor(loop), make_context()
     channels = (wiring("Pull", bind=True, ack=ack), wiring("Push", bind=False, name="results"))
@@ -309,7 +310,7 @@ def void(_value: object) -> None:
 
 def agent_receiver(setup: Setup, worker: int, *, sidecar: bool, pipeline: bool = False) -> None:
     """An agent that receives."""
-    loop = asyncio.new_event_loop()
+    loop = DataLoop()
     asyncio.set_event_loop(loop)
     reactor, context = Reactor(loop), make_context()
     channel = wiring("Pull", bind=True, name="results" if pipeline else "bench")
@@ -325,7 +326,7 @@ def agent_receiver(setup: Setup, worker: int, *, sidecar: bool, pipeline: bool =
 
 def sidecar_of(setup: Setup, worker: int | None) -> None:
     """The sidecar of the sender (None) or of a worker."""
-    loop = asyncio.new_event_loop()
+    loop = DataLoop()
     asyncio.set_event_loop(loop)
     reactor, context = Reactor(loop), make_context()
     if worker is None:

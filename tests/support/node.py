@@ -24,6 +24,7 @@ from ganglion.runtime.connections import DesiredPeer, zap_domain
 from ganglion.runtime.endpoint_plane import BehindSidecar, EndpointPlane, InProcess
 from ganglion.runtime.errors import ChannelClosed
 from ganglion.runtime.links import Identity
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.plane import InletSpec, Reply
 from ganglion.runtime.reactor import Reactor
 from ganglion.runtime.relay import ReceiveRelay, SendRelay
@@ -292,4 +293,5 @@ async def _main() -> None:
 
 if __name__ == "__main__":
     assert zmq.has("curve")
-    asyncio.run(_main())
+    with asyncio.Runner(loop_factory=DataLoop) as runner:
+        runner.run(_main())

@@ -14,11 +14,12 @@ from typing import Any
 
 from ganglion.runtime import causal
 from ganglion.runtime.barrier import BarrierGate
+from ganglion.runtime.batches import Batch
 from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, RemoteError, ReplierLost, RequestTimeout, SendTimeout
 from ganglion.runtime.links import Link, Port
 from ganglion.runtime.plane import MessageId, Reply
 from ganglion.runtime.reactor import Reactor
-from ganglion.runtime.sender import Batch, Sender
+from ganglion.runtime.sender import Sender
 from ganglion.wire import frames
 from ganglion.wire.control import Ledger
 from ganglion.wiring import ChannelWiring

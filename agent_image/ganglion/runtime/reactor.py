@@ -19,6 +19,7 @@ from typing import Protocol
 import zmq
 
 from ganglion.runtime.errors import ChannelClosed
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import Socket
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,8 @@ class Reactor:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, tick_seconds: float = 0.1) -> None:
         self.loop = loop
+        self._watch: Callable[..., object] = loop.add_direct_reader if isinstance(loop, DataLoop) else loop.add_reader
+        self._unwatch_fd: Callable[[int], bool] = loop.remove_direct_reader if isinstance(loop, DataLoop) else loop.remove_reader
         self._tick_seconds = tick_seconds
         self._entries: dict[Source, _Entry] = {}
         self._flush: list[Callable[[], None]] = []
@@ -149,7 +152,7 @@ class Reactor:
         for fd, socket in wanted.items():
             if fd not in entry.fds:
                 entry.fds[fd] = socket
-                self.loop.add_reader(fd, self._run, entry, socket)
+                self._watch(fd, self._run, entry, socket)
                 self._watched.register(fd, select.POLLIN)
                 self._watched_fds[fd] = entry
                 if entry.pumped:
@@ -158,7 +161,7 @@ class Reactor:
         self._again(entry)
 
     def _unwatch(self, fd: int) -> None:
-        self.loop.remove_reader(fd)
+        self._unwatch_fd(fd)
         if self._watched_fds.pop(fd, None) is not None:
             self._watched.unregister(fd)
         if self._pumped_fds.pop(fd, None) is not None:

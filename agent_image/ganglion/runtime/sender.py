@@ -9,13 +9,11 @@ The same class serves an agent in process and a sidecar (a link per peer), and a
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
-import zmq
-
+from ganglion.runtime.batches import Batch, Frame, HoldingLink, StreamIndex, Transmit, bits, buffer
 from ganglion.runtime.plane import MessageId
 from ganglion.wire import frames
 from ganglion.wire.control import Ledger
@@ -25,130 +23,6 @@ ATTEMPTS = 3
 """Charged attempts after which a message is dead-lettered (distributed schedulers allow a task as many lost workers)."""
 HOPELESS = 10
 """Lost links after which a batch is suspect, and its message charged, though no handler was heard to begin."""
-
-Frame = bytes | zmq.Frame
-"""A relay keeps batches where libzmq has them; they are copied only to be redelivered."""
-Transmit = Callable[[Any], object]
-
-
-class Batch:
-    """Messages first..first+n-1 of a stream. Bit i of every mask is message first+i."""
-
-    __slots__ = (
-        "attempts",
-        "avoid",
-        "cancelled",
-        "crashes",
-        "done",
-        "first",
-        "frame",
-        "full",
-        "handled",
-        "link",
-        "n",
-        "request",
-        "returned",
-        "sent",
-        "started",
-        "stream",
-        "suspect",
-        "tokens",
-    )
-
-    def __init__(self, frame: Frame, head: DataHead, tokens: Any) -> None:
-        self.frame = frame
-        self.stream = head.stream
-        self.first = head.first
-        self.n = head.n
-        self.full = (1 << head.n) - 1
-        self.done = head.skip
-        """Settled."""
-        self.returned = 0
-        """Handed back by the link that holds the batch; redelivered when that link is through with the rest."""
-        self.handled = 0
-        """The handler returned; only what it sent is awaited."""
-        self.started = 0
-        """The handler was begun (known of redeliveries only)."""
-        self.cancelled = 0
-        """Requests whose timeout passed: settled, but the link's credit is spent until it answers."""
-        self.request = bool(head.flags & frames.FLAG_REQUEST)
-        self.attempts: dict[int, int] | None = None
-        self.crashes = 0
-        """Links that held it and were lost with a charge."""
-        self.suspect = False
-        """Its messages are sent one at a time to links that hold nothing else: the last charge needs proof."""
-        self.link: _Link | None = None
-        self.avoid: Hashable = None
-        self.sent = 0
-        """Times put on a link."""
-        self.tokens = tokens
-
-    def body(self, index: int) -> bytes:
-        """Body of message first+index; empty when nobody can tell the bodies of the batch apart."""
-        try:
-            return bytes(frames.decode_data(_buffer(self.frame)).body(index))
-        except frames.FrameError:
-            return b""
-
-
-def _buffer(frame: Frame) -> bytes | memoryview:
-    return frame if isinstance(frame, bytes) else frame.buffer
-
-
-class _Link:
-    __slots__ = ("alone", "draining", "held", "key", "transmit", "used", "used_bytes", "window", "window_bytes")
-
-    def __init__(self, key: Hashable, transmit: Transmit) -> None:
-        self.key = key
-        self.transmit = transmit
-        self.window = 0
-        self.window_bytes = 0
-        self.used = 0
-        self.used_bytes = 0
-        self.draining = False
-        self.alone = False
-        """What it holds is suspect: nothing is added."""
-        self.held: dict[tuple[int, int], Batch] = {}
-        """In the order of sending."""
-
-
-class _Stream:
-    """Unsettled batches of one stream, found by any sequence in them."""
-
-    __slots__ = ("by_first", "firsts", "head")
-
-    def __init__(self) -> None:
-        self.by_first: dict[int, Batch] = {}
-        self.firsts: list[int] = []
-        self.head = 0
-
-    def add(self, batch: Batch) -> None:
-        self.by_first[batch.first] = batch
-        if not self.firsts or self.firsts[-1] < batch.first:
-            self.firsts.append(batch.first)
-        else:
-            insort(self.firsts, batch.first, lo=0)
-            self.head = 0
-
-    def remove(self, batch: Batch) -> None:
-        del self.by_first[batch.first]
-        firsts, head, size = self.firsts, self.head, len(self.firsts)
-        while head < size and firsts[head] not in self.by_first:
-            head += 1
-        if size > 2 * len(self.by_first) + 1024:
-            # One old batch that stays must not keep the entries of all that came and went after it.
-            self.firsts = sorted(self.by_first)
-            head = 0
-        self.head = head
-
-    def overlapping(self, first: int, count: int) -> Iterator[Batch]:
-        position = max(self.head, bisect_right(self.firsts, first) - 1)
-        end = first + count
-        while position < len(self.firsts) and self.firsts[position] < end:
-            batch = self.by_first.get(self.firsts[position])
-            if batch is not None and batch.first + batch.n > first:
-                yield batch
-            position += 1
 
 
 def _nothing(*_: Any) -> None:
@@ -177,8 +51,8 @@ class Sender:
         self._on_acked = on_acked
         self._on_dead = on_dead
         self._on_failed = on_failed
-        self._links: dict[Hashable, _Link] = {}
-        self._streams: dict[int, _Stream] = {}
+        self._links: dict[Hashable, HoldingLink] = {}
+        self._streams: dict[int, StreamIndex] = {}
         self._pending: deque[Batch] = deque()
         self.accepted = 0
         self.acked = 0
@@ -202,10 +76,10 @@ class Sender:
             FrameError: not a DATA frame.
         """
         if head is None:
-            head = frames.data_head(_buffer(frame))
+            head = frames.data_head(buffer(frame))
         index = self._streams.get(head.stream)
         if index is None:
-            index = self._streams[head.stream] = _Stream()
+            index = self._streams[head.stream] = StreamIndex()
         elif head.first in index.by_first:
             return False
         batch = Batch(frame, head, tokens)
@@ -253,7 +127,7 @@ class Sender:
 
     def add_link(self, key: Hashable, transmit: Transmit) -> None:
         """A link is up; it gets messages once `grant` was called."""
-        self._links[key] = _Link(key, transmit)
+        self._links[key] = HoldingLink(key, transmit)
 
     def grant(self, key: Hashable, messages: int, size: int) -> None:
         """The receiver's window: at most so many unsettled messages and bytes (at least one batch whatever its size)."""
@@ -272,25 +146,29 @@ class Sender:
         link = self._links.get(key)
         if link is None:
             return
-        for stream, first, count, code in ranges:
+        for stream, begin, length, code in ranges:
             index = self._streams.get(stream)
             if index is None:
                 continue
-            batch = index.by_first.get(first)
-            if (
-                batch is not None
-                and batch.n == count
-                and code == DONE
+            first, count = begin, length
+            # Almost every range covers whole batches that nothing has happened to.
+            while (
+                code == DONE
+                and (batch := index.by_first.get(first)) is not None
+                and batch.n <= count
                 and batch.link is link
                 and not (batch.done | batch.returned | batch.cancelled)
             ):
+                n = batch.n
                 batch.done = batch.full
-                self.acked += count
-                self.in_flight -= count
-                link.used -= count
-                self._on_acked(stream, first, count, DONE)
+                self.acked += n
+                self.in_flight -= n
+                link.used -= n
+                self._on_acked(stream, first, n, DONE)
                 self._leave(link, batch)
                 self._settle(batch)
+                first, count = first + n, count - n
+            if not count:
                 continue
             for part in list(index.overlapping(first, count)):
                 if part.link is link:
@@ -350,7 +228,7 @@ class Sender:
             if batch.sent > 1:
                 self.redelivered += live
                 # Before its size is counted: the skip mask makes it longer.
-                batch.frame = frames.redelivered(_buffer(batch.frame), batch.done | batch.returned)
+                batch.frame = frames.redelivered(buffer(batch.frame), batch.done | batch.returned)
             link.used += live
             link.used_bytes += len(batch.frame)
             link.held[batch.stream, batch.first] = batch
@@ -388,7 +266,7 @@ class Sender:
         for stream, index in self._streams.items():
             for first in sorted(index.by_first):
                 batch = index.by_first[first]
-                for bit in _bits(batch.full & ~batch.done & ~batch.cancelled):
+                for bit in bits(batch.full & ~batch.done & ~batch.cancelled):
                     yield MessageId(stream, first + bit)
 
     # -- inside
@@ -400,10 +278,10 @@ class Sender:
                 return batch, 1 << (seq - batch.first)
         return None, 0
 
-    def _best(self, batch: Batch, live: int) -> _Link | None:
-        best: _Link | None = None
+    def _best(self, batch: Batch, live: int) -> HoldingLink | None:
+        best: HoldingLink | None = None
         room = 0
-        fallback: _Link | None = None
+        fallback: HoldingLink | None = None
         size = len(batch.frame)
         for link in self._links.values():
             if not link.window or link.draining:
@@ -418,7 +296,7 @@ class Sender:
                 best, room = link, free
         return best or fallback
 
-    def _ack_mask(self, link: _Link, batch: Batch, mask: int, code: int) -> None:
+    def _ack_mask(self, link: HoldingLink, batch: Batch, mask: int, code: int) -> None:
         new = mask & ~batch.done & ~batch.returned
         if not new or code > STARTED:
             return
@@ -443,7 +321,7 @@ class Sender:
         elif code in (REJECTED, RELEASED):
             batch.returned |= new
             if code == REJECTED:
-                for bit in _bits(new):
+                for bit in bits(new):
                     self._charge(batch, bit, "its handler raised")
         if batch.done | batch.returned == batch.full:
             self._leave(link, batch)
@@ -475,7 +353,7 @@ class Sender:
         self._on_dead(MessageId(batch.stream, batch.first + bit), batch.body(bit), f"{why}, {attempts[bit]} attempts")
         self._on_acked(batch.stream, batch.first + bit, 1, DEAD)
 
-    def _leave(self, link: _Link, batch: Batch) -> None:
+    def _leave(self, link: HoldingLink, batch: Batch) -> None:
         del link.held[batch.stream, batch.first]
         link.used_bytes -= len(batch.frame)
         batch.link = None
@@ -487,7 +365,7 @@ class Sender:
             del self._streams[batch.stream]
         self._on_settled(batch)
 
-    def _take_back(self, link: _Link, charge: bool) -> None:
+    def _take_back(self, link: HoldingLink, charge: bool) -> None:
         held = list(link.held.values())
         link.held.clear()
         link.used = link.used_bytes = 0
@@ -503,7 +381,7 @@ class Sender:
                 batch.done |= lost
                 self.in_flight -= lost.bit_count()
                 self.dropped += lost.bit_count()
-                for bit in _bits(lost):
+                for bit in bits(lost):
                     self._on_failed(batch.stream, batch.first + bit)
             batch.started = batch.handled = 0
             if batch.done == batch.full:
@@ -546,10 +424,3 @@ class Sender:
             batch.returned = 0
             batch.avoid = avoid
         self._pending.extendleft(reversed(batches))
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ganglion.runtime.errors import ConfigurationError
 from ganglion.runtime.logs import configure
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.surroundings import Surroundings
 from ganglion.sdk.links import ProcessLink
 from ganglion.sdk.process import AgentProcess
@@ -73,7 +74,7 @@ def run_agent(environment: Mapping[str, str]) -> int:
     # First the code: what cannot be imported needs no sockets.
     target = load_target(wiring.agent.target, here.code_dir)
     link = ProcessLink(wiring, here)
-    with contextlib.closing(asyncio.SelectorEventLoop()) as loop:
+    with contextlib.closing(DataLoop()) as loop:
         asyncio.set_event_loop(loop)
         try:
             process = AgentProcess(wiring, here.replica, target, link, loop)

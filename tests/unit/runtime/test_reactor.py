@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from ganglion.runtime.errors import ChannelClosed
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.reactor import NOBLOCK, Reactor, readable
 from ganglion.runtime.sockets import Context, Socket, make_context
 from tests.support.aio import eventually
@@ -73,7 +74,9 @@ def _with_reactor(test: Callable[[Reactor, Context], object]) -> None:
                 _open.pop().close(0)
             context.term()
 
-    asyncio.run(main())
+    for factory in (asyncio.SelectorEventLoop, DataLoop):
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(main())
 
 
 def test_ping_pong_between_two_sources_misses_no_edge() -> None:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from ganglion.runtime.batches import Batch
 from ganglion.runtime.plane import MessageId
-from ganglion.runtime.sender import ATTEMPTS, HOPELESS, Batch, Sender
+from ganglion.runtime.sender import ATTEMPTS, HOPELESS, Sender
 from ganglion.wire import frames
 from ganglion.wire.frames import DEAD, DONE, HANDLED, REJECTED, RELEASED, STARTED
 
@@ -128,6 +129,21 @@ def test_a_lost_links_messages_go_to_another_without_those_that_were_acknowledge
     assert h.sender.at_rest
     assert h.acked == Counter(range(4))
     assert len(h.settled) == 1
+
+
+def test_one_range_settles_whole_batches_and_a_part_of_the_next() -> None:
+    h = Harness()
+    h.link("a")
+    for _ in range(3):
+        h.offer(4)
+    h.sender.pump()
+    h.done("a", 0, 10)
+    assert h.acked == Counter(range(10))
+    assert len(h.settled) == 2
+    assert h.sender.in_flight == 2
+    h.done("a", 0, 12)
+    assert h.sender.at_rest
+    assert h.acked == Counter(range(12))
 
 
 def test_acknowledgements_of_a_link_that_does_not_hold_the_message_change_nothing() -> None:
