@@ -24,6 +24,7 @@ from ganglion.runtime.errors import ConfigurationError, GanglionError
 from ganglion.runtime.health import HealthServer, Probes
 from ganglion.runtime.links import Identity
 from ganglion.runtime.logs import configure
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.plain_receive import PlainReceiver
 from ganglion.runtime.plain_send import PlainPush
 from ganglion.runtime.plane import MessageId
@@ -396,7 +397,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         wiring = load_wiring(Path(here.wiring))
         configure(os.environ, agent=wiring.agent.name, replica=here.replica)
         os.umask(0o007)
-        return asyncio.run(_run(wiring, here))
+        with asyncio.Runner(loop_factory=DataLoop) as runner:
+            return runner.run(_run(wiring, here))
     except (ConfigurationError, WiringError, GanglionError, ValueError) as error:
         print(f"ganglion sidecar: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201 - the one line that a person needs
         return EXIT_CONFIGURATION
