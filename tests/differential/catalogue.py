@@ -41,7 +41,10 @@ def needs(*, seconds: float = 30.0, **environment: str) -> Callable[[P], P]:
 
 
 def catalogue() -> dict[str, tuple[Play, Needs]]:
-    """Every scenario: `theme.name` → the function and its needs. A name that begins with an underscore is a helper."""
+    """Every scenario: `theme.name` → the function and its needs. A name that begins with an underscore is a helper.
+
+    Those that need an environment of their own come last: a host process has one environment for its life.
+    """
     found: dict[str, tuple[Play, Needs]] = {}
     for info in pkgutil.iter_modules(scenarios.__path__):
         module = importlib.import_module(f"{scenarios.__name__}.{info.name}")
@@ -55,4 +58,4 @@ def catalogue() -> dict[str, tuple[Play, Needs]]:
                 continue
             if value.__code__.co_varnames[: value.__code__.co_argcount] == ("stage",):
                 found[f"{info.name}.{name}"] = (value, _NEEDS.get(value, Needs()))
-    return found
+    return dict(sorted(found.items(), key=lambda item: bool(item[1][1].environment)))

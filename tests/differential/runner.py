@@ -173,6 +173,14 @@ class Run:
         """What came out of it; waits for it."""
         return self._results[library, scenario].result(within)
 
+    def leftovers(self, library: str, within: float = 60.0) -> list[str]:
+        """Wait until all is played and the hosts have ended; what outlived the hosts of a library."""
+        end = time.monotonic() + within
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+            assert not thread.is_alive(), "scenarios are still being played"
+        return self.left.get(library, [])
+
     def close(self) -> None:
         """End all hosts."""
         self._stop.set()

@@ -59,8 +59,8 @@ class Stage:
 
     def agents(self, *names: str, **options: Any) -> list[Any]:
         """`run_agent` for each name, each with an empty list `received`."""
-        attributes = {"received": [], **options.pop("attributes", {})}
-        return [self.agent(name, attributes=dict(attributes), **options) for name in names]
+        attributes = options.pop("attributes", {})
+        return [self.agent(name, attributes={"received": [], **attributes}, **options) for name in names]
 
     def logger(self, name: str = "logger", **options: Any) -> Any:
         """`run_logger`, with a name server."""

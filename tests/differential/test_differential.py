@@ -45,6 +45,10 @@ def test_scenario(run: Run, scenario: str) -> None:
     assert not found, "\n".join(found) + f"\n{ours.failure or ''}\n{ours.output}"
 
 
+def test_nothing_is_left_behind(run: Run) -> None:
+    assert not run.leftovers("ganglion")
+
+
 def test_there_are_enough() -> None:
     assert len(catalogue()) >= 150
 

@@ -375,3 +375,62 @@ def private_methods(stage: Stage) -> None:
     a = stage.agent("a", base=Shy)
     stage.raises("call", lambda: a._secret())  # noqa: PLW0108
     stage.note("running", a.is_running())
+
+
+def methods_with_names_that_a_proxy_might_use(stage: Stage) -> None:
+    class Plain(stage.m.Agent):
+        pass
+
+    names = [
+        "of",
+        "call",
+        "cast",
+        "life",
+        "record",
+        "endpoint",
+        "lookup",
+        "wait",
+        "timeout",
+        "retry",
+        "reset",
+        "resolve",
+        "agent",
+        "target",
+        "make",
+    ]
+    for name in names:
+        setattr(Plain, name, lambda self, *args, name=name: [name, *args])
+    a = stage.agent("a", base=Plain)
+    stage.note("answers", [getattr(a, name)(1, two) for name, two in zip(names, names, strict=True)])
+
+
+def attributes_with_names_that_a_proxy_might_use(stage: Stage) -> None:
+    names = [
+        "of",
+        "life",
+        "record",
+        "endpoint",
+        "timeout",
+        "agent",
+        "target",
+        "uri",
+        "address",
+        "nameserver",
+        "host",
+        "port",
+        "alive",
+        "id",
+    ]
+    a = stage.agent("a", attributes={name: f"my {name}" for name in names})
+    stage.note("get_attr", [a.get_attr(name) for name in names])
+    a.set_attr(**{name: f"new {name}" for name in names})
+    stage.note("dots", [getattr(a, name) for name in names])
+
+
+def one_attribute_value_for_two_agents(stage: Stage) -> None:
+    attributes = {"shared": []}
+    a, b = (stage.agent(name, attributes=attributes) for name in "ab")
+    a.execute_as_method(lambda agent: agent.shared.append(1))
+    stage.note("a", a.get_attr("shared"))
+    stage.note("b", b.get_attr("shared"))
+    stage.note("here", attributes["shared"])
