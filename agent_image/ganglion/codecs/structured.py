@@ -22,9 +22,11 @@ def _guard_encode(name: str, encode: Callable[[Any], bytes]) -> Callable[[Any], 
         try:
             return encode(value)
         except RecursionError:
-            raise EncodeError(name, f"found a {kind(value)} that is nested too deeply or contains itself; flatten it") from None
+            raise EncodeError(
+                name, f"found a value of type {kind(value)} that is nested too deeply or contains itself; flatten it"
+            ) from None
         except Exception as error:  # an iterable's or a mapping's own code may raise anything
-            raise EncodeError(name, f"found a {kind(value)}: {error}; {_ADVICE}") from error
+            raise EncodeError(name, f"found a value of type {kind(value)}: {error}; {_ADVICE}") from error
 
     return guarded
 

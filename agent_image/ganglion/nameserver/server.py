@@ -187,7 +187,8 @@ class NameServer:
             message=notice.message[:1024],
             count=notice.count,
         )
-        log.warning("%s: %s: %s (channel %s, %d)", posted.replica, posted.reason, posted.message, posted.channel, posted.count)
+        # For people it is the source that posts it: as an Event, or in the terminal.
+        log.info("%s: %s: %s (channel %s, %d)", posted.replica, posted.reason, posted.message, posted.channel, posted.count)
         self._notices.append(posted)
         self.source.post(posted)
 

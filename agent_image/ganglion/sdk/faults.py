@@ -11,6 +11,7 @@ from ganglion.runtime.plane import MessageId, Verdict
 from ganglion.sdk.lifecycle import EXIT_FAILED, Lifecycle
 from ganglion.sdk.mailbox import HandedBack
 from ganglion.sdk.target import where
+from ganglion.sdk.tracebacks import Repeats, place, trim
 from ganglion.wiring import WiringDocument
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Faults:
         self._lifecycle = lifecycle
         self._giving_up = giving_up
         self._changed = changed
+        self._repeats = Repeats()
         self.count = 0
         """Exceptions of handlers, timers and hooks."""
 
@@ -41,8 +43,7 @@ class Faults:
         if isinstance(error, HandedBack) or (self._lifecycle.ending and self._giving_up()):
             return Verdict.RELEASE
         self.count += 1
-        extra = {"message_id": str(message), "alias": alias}
-        log.error("channel %r: message %s: handler raised %s", alias, message, where(error), exc_info=error, extra=extra)
+        self._tell(f"channel {alias!r}: message {message}: handler", error, {"message_id": str(message), "alias": alias})
         if isinstance(error, SystemExit):
             self.exit_asked(error)
         else:
@@ -59,7 +60,7 @@ class Faults:
             self.exit_asked(error)
             return
         self.count += 1
-        log.error("%s raised %s", name, where(error), exc_info=error)
+        self._tell(name, error)
         self._judge(f"{name} raised {type(error).__name__}")
 
     def function(self, error: BaseException) -> None:
@@ -68,7 +69,7 @@ class Faults:
             self.exit_asked(error)
             return
         self.count += 1
-        log.error("the agent's function raised %s", where(error), exc_info=error)
+        self._tell("the agent's function", error)
         self._lifecycle.leave(time.monotonic(), "the agent's function raised", code=EXIT_FAILED)
         self._changed()
 
@@ -82,6 +83,14 @@ class Faults:
         else:
             self._lifecycle.complete(time.monotonic(), "the agent exits")
         self._changed()
+
+    def _tell(self, who: str, error: BaseException, extra: dict[str, str] | None = None) -> None:
+        traceback, line, hidden = self._repeats.look((type(error).__qualname__, *place(error)), time.monotonic())
+        if not line:
+            return
+        text = where(error)
+        more = f"; {hidden} more like it since the last line" if hidden else ""
+        log.error("%s raised %s%s", who, text, more, exc_info=error if traceback and trim(error) else None, extra=extra)
 
     def _judge(self, reason: str) -> None:
         policy = self._agent.on_error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from ganglion.runtime.errors import ConfigurationError
 from ganglion.sdk.agent import Agent
+from ganglion.sdk.tracebacks import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Target:
 
 
 def where(error: BaseException) -> str:
-    """`Type: message (file, line n)` of the innermost frame: enough for one line."""
+    """`Type: message (file, line n)` of the innermost frame of the user's: enough for one line."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames or isinstance(error, SyntaxError):
+    file, line = place(error)
+    if not file or isinstance(error, SyntaxError):
         return " ".join(text.split())
-    return " ".join(f"{text} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})".split())
+    return " ".join(f"{text} ({Path(file).name}, line {line})".split())
 
 
 def load_target(text: str | None, code_dir: str | None) -> Target:
