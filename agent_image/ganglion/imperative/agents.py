@@ -14,8 +14,9 @@ from ganglion.imperative.addresses import address_to_host_port
 from ganglion.imperative.errors import AgentStartError, format_exception
 from ganglion.imperative.frames import decode_record, encode_record
 from ganglion.imperative.host import Child, host
+from ganglion.imperative.hosts import numeric_host
 from ganglion.imperative.life import Life, Spec
-from ganglion.imperative.nameserver import NameServer, NameServerProcess, resolve_host
+from ganglion.imperative.nameserver import NameServer, NameServerProcess
 from ganglion.imperative.proxy import NSProxy, Proxy, proxy_of
 from ganglion.imperative.serializers import serializer_name
 from ganglion.imperative.settings import NAMESERVER_VARIABLES, nameserver_address
@@ -41,20 +42,22 @@ def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, bac
     """
     text = f"127.0.0.1:{addr}" if isinstance(addr, int) else addr
     name, port = address_to_host_port(text)
-    numeric = resolve_host(name)
+    where = name or "127.0.0.1"
+    # Here, so that a name that is not known is told before a process is made.
+    numeric_host(where)
     if backend == "thread":
-        address = _nameserver_thread(base, numeric, port)
+        address = _nameserver_thread(base, where, port)
     else:
-        child = host().spawn("nameserver", dumps((base, numeric, port)))
+        child = host().spawn("nameserver", dumps((base, where, port)))
         address = str(child.wait()["address"])
     for variable in NAMESERVER_VARIABLES:
         os.environ[variable] = address
     return NSProxy(address, timeout=LOCATE_SECONDS)
 
 
-def _nameserver_thread(base: type[NameServer], numeric: str, port: int | None) -> str:
+def _nameserver_thread(base: type[NameServer], where: str, port: int | None) -> str:
     try:
-        running = NameServerProcess(base, numeric, port)
+        running = NameServerProcess(base, where, port)
     except Exception as error:
         raise AgentStartError(f"An error occurred while creating the daemon!\n===============\n{format_exception(error)}") from error
     child = Child()

@@ -15,15 +15,17 @@ from typing import Any
 import zmq
 
 from ganglion.imperative import frames
-from ganglion.imperative.control import be_patient
+from ganglion.imperative.control import be_patient, small_context
 from ganglion.imperative.errors import CallTimeout, CommunicationError, decode_error
 from ganglion.imperative.secret import domain_keys
 from ganglion.imperative.settings import config
 from ganglion.imperative.values import dumps, loads
-from ganglion.runtime.sockets import Context, make_context, make_ipc_socket, make_socket
+from ganglion.runtime.sockets import Context, make_ipc_socket, make_socket
 
 MAX_CONNECTIONS = 128
 """Of one thread; the one that was not used for longest is closed first."""
+MAX_SOCKETS = 8192
+"""A connection and its monitor are three."""
 _GONE = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
 _numbers = itertools.count(1)
 
@@ -159,7 +161,7 @@ def _context() -> Context:
     with _lock:
         if _state["pid"] != os.getpid():
             # The first call of this process; what a fork left of another's is of no use.
-            _state.update(pid=os.getpid(), context=make_context())
+            _state.update(pid=os.getpid(), context=small_context(MAX_SOCKETS))
             atexit.register(close_all)
         context: Context = _state["context"]
         return context

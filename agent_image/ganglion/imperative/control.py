@@ -14,6 +14,7 @@ import zmq
 
 from ganglion.imperative import frames
 from ganglion.imperative.frames import Record
+from ganglion.imperative.hosts import bind_tcp, numeric_host, tcp_endpoint
 from ganglion.imperative.leases import BEAT_SECONDS
 from ganglion.imperative.ports import Call, CallPort
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
@@ -29,6 +30,18 @@ PATIENCE_MS = 15000
 seconds of silence mean nothing."""
 
 
+CONTROL_SOCKETS = 64
+DATA_SOCKETS = 4096
+"""Sockets that an agent may have. libzmq fills a table of this size when the first one is made: 12 bytes for each, in every process."""
+
+
+def small_context(sockets: int) -> Context:
+    """A context for at most so many sockets."""
+    context = make_context()
+    context.set(zmq.MAX_SOCKETS, sockets)
+    return context
+
+
 def be_patient(socket: Socket) -> None:
     """For the sockets of calls, before they are bound or connected."""
     socket.set(zmq.HEARTBEAT_TIMEOUT, PATIENCE_MS)
@@ -37,18 +50,13 @@ def be_patient(socket: Socket) -> None:
     socket.set(zmq.TCP_MAXRT, PATIENCE_MS)
 
 
-def bound_endpoint(socket: Socket) -> str:
-    """Where a socket is bound."""
-    return socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
-
-
 class Control:
     """See the module. Every method may be called from any thread.
 
     Args:
         name: for thread names.
         life: of whom answers here.
-        host: IP address to bind.
+        host, port: to bind; port None: any.
         on_call: control thread: gets each call.
         on_tick: control thread: about every quarter of a second.
         on_other: control thread: as of `CallPort`.
@@ -74,8 +82,8 @@ class Control:
         keys = domain_keys()
         policy = ZapPolicy()
         policy.allow(ZAP_DOMAIN, {keys.public})
-        self.context: Context = make_context()
-        self.data: Context = make_context()
+        self.context: Context = small_context(CONTROL_SOCKETS)
+        self.data: Context = small_context(DATA_SOCKETS)
         """Of the main thread's sockets."""
         self._zaps: list[ZapHandler] = []
         self._nameserver: Socket | None = None
@@ -94,11 +102,8 @@ class Control:
             router = make_socket(self.context, zmq.ROUTER, curve=keys, zap_domain=ZAP_DOMAIN, max_message_bytes=config["MAX_MESSAGE_BYTES"])
             self.calls = CallPort(router, life, on_call, on_other)
             be_patient(router)
-            bracketed = f"[{host}]" if ":" in host else host
-            if ":" in host:
-                router.ipv6 = True
-            router.bind(f"tcp://{bracketed}:{port or '*'}")
-            self.endpoint = bound_endpoint(router)
+            self.port = bind_tcp(router, numeric_host(host), port)
+            self.endpoint = tcp_endpoint(host, self.port)
             self._poller = zmq.Poller()
             for readable in (self._wake_out, router, *(zap.socket for zap in self._zaps)):
                 self._poller.register(readable, zmq.POLLIN)

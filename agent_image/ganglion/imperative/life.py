@@ -18,14 +18,14 @@ import zmq
 
 from ganglion.imperative import frames
 from ganglion.imperative.addresses import unique_identifier
-from ganglion.imperative.control import Control, be_patient, bound_endpoint
+from ganglion.imperative.control import Control, be_patient
 from ganglion.imperative.core import Core
 from ganglion.imperative.errors import AgentNameTaken, CommunicationError
 from ganglion.imperative.frames import Record
+from ganglion.imperative.hosts import bind_tcp, numeric_host, tcp_endpoint
 from ganglion.imperative.ports import Call, CallPort, Pool, encode_result, execute
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
-from ganglion.imperative.sockets import numeric_host
 from ganglion.runtime.sockets import make_socket
 from ganglion.sdk.agent import Agent
 
@@ -85,7 +85,7 @@ class Life:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(self._loop_failed)
         self._pool = Pool(self.name)
-        host = numeric_host(spec.host)
+        host = spec.host
         self.control = Control(self.name, self.life, host, spec.port, on_call=self._unsafe_call, on_say=self._told, on_tick=self._tick)
         self.control.start()
         try:
@@ -119,9 +119,8 @@ class Life:
             max_message_bytes=config["MAX_MESSAGE_BYTES"],
         )
         be_patient(socket)
-        socket.ipv6 = ":" in host
         try:
-            socket.bind(f"tcp://[{host}]:*" if ":" in host else f"tcp://{host}:*")
+            self._safe_endpoint = tcp_endpoint(host, bind_tcp(socket, numeric_host(host), None))
         except BaseException:
             socket.close(0)
             raise
@@ -144,7 +143,7 @@ class Life:
             name=self.name,
             life=self.life,
             control=self.control.endpoint,
-            safe=bound_endpoint(self._port.socket),
+            safe=self._safe_endpoint,
             pid=os.getpid(),
             running=self.core.looping,
         )

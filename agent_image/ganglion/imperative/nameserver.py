@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import zmq
 
@@ -17,6 +15,7 @@ from ganglion.imperative import frames
 from ganglion.imperative.addresses import SocketAddress
 from ganglion.imperative.control import Control
 from ganglion.imperative.frames import FrameError, Record
+from ganglion.imperative.hosts import advertised
 from ganglion.imperative.leases import Leases
 from ganglion.imperative.ports import Call, Pool, execute
 
@@ -72,7 +71,7 @@ class NameServerProcess:
 
     Args:
         base: class of the object.
-        host: IP address to bind.
+        host: to bind.
         port: port to bind; None: a random one between 10000 and 20000.
     Raises:
         OSError: the address cannot be bound.
@@ -88,7 +87,7 @@ class NameServerProcess:
         self._inline = {name for name in _INLINE if getattr(type(self._object), name) is getattr(NameServer, name)}
         self.life = os.urandom(16)
         self.control = self._bind(host, port)
-        self.address = SocketAddress(host, int(self.control.endpoint.rpartition(":")[2]))
+        self.address = SocketAddress(advertised(host), self.control.port)
 
     def _bind(self, host: str, port: int | None) -> Control:
         for tries in range(_TRIES):
@@ -153,15 +152,3 @@ class NameServerProcess:
             gone = self.leases.tick(now)
         for record in gone:
             log.warning("agent %r was not heard for a lease; its name is free", record.name)
-
-
-def resolve_host(host: str | None) -> str:
-    """An IP address to bind, from a name or an address.
-
-    Raises:
-        OSError: the name is not known.
-    """
-    if not host:
-        return "127.0.0.1"
-    found: Any = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
-    return str(found)

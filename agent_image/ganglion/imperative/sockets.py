@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import socket as network
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +20,13 @@ from ganglion.imperative.addresses import (
     address_to_host_port,
     unique_identifier,
 )
+from ganglion.imperative.hosts import advertised, bind_tcp, numeric_host
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.serializers import codec_of
 from ganglion.imperative.settings import config, linger_ms
 from ganglion.runtime.sockets import Context, Socket, ipc_endpoint, make_ipc_socket, make_socket
 from ganglion.sdk.handlers import Resolved
 
-_WILDCARDS = ("0.0.0.0", "::", "*")  # noqa: S104 - compared with, not bound
 _NAME = re.compile(r"[-A-Za-z0-9_.]{1,64}")
 
 Place = AgentAddress | AgentChannel
@@ -178,12 +176,7 @@ class Sockets:
     def _bind_tcp(self, socket: Socket, addr: Any) -> SocketAddress:
         host, port = address_to_host_port(addr)
         host = host or self._host
-        numeric = "0.0.0.0" if host == "*" else numeric_host(host)  # noqa: S104 - the user asked for it
-        if ":" in numeric:
-            socket.ipv6 = True
-        socket.bind(f"tcp://[{numeric}]:{port or '*'}" if ":" in numeric else f"tcp://{numeric}:{port or '*'}")
-        bound = int(socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0").rpartition(":")[2])
-        return SocketAddress(advertised_host() if host in _WILDCARDS else host, bound)
+        return SocketAddress(advertised(host), bind_tcp(socket, numeric_host(host), port))
 
     # -- closing
 
@@ -199,14 +192,3 @@ class Sockets:
         if entry.file is not None:
             with contextlib.suppress(FileNotFoundError):
                 entry.file.unlink()
-
-
-def numeric_host(host: str) -> str:
-    """The IP address of a host; socket.gaierror (an OSError) when its name is not known."""
-    found: Any = network.getaddrinfo(host.strip("[]"), None, type=network.SOCK_STREAM)[0][4][0]
-    return str(found)
-
-
-def advertised_host() -> str:
-    """Where peers reach a socket that is bound to all interfaces: `GANGLION_ADVERTISE_HOST`, else this host's name."""
-    return os.environ.get("GANGLION_ADVERTISE_HOST") or network.gethostname()
