@@ -102,6 +102,14 @@ class Domain:
             error.add_note(self.diagnosis())
             raise
 
+    def wait_replicas(self, agent: str, count: int, timeout: float = 180.0) -> None:
+        """Wait until an agent has so many ready pods."""
+        try:
+            wait_for(lambda: len(self.pods(agent, ready=True)) == count, timeout=timeout, interval=0.5, what=f"{count} replicas of {agent}")
+        except TimeoutError as error:
+            error.add_note(self.diagnosis())
+            raise
+
     def log(self, agent: str) -> str:
         """What the containers of an agent's programs printed, all replicas, as far as their pods are still there."""
         return self.kubectl("logs", "-l", f"ganglion.dev/agent={agent}", "-c", "agent", "--tail", "-1", "--ignore-errors")

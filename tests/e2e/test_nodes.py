@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -43,7 +45,7 @@ def test_a_node_that_hangs_for_good_costs_nothing(operator: KindCluster) -> None
     with operator.namespace("node") as namespace:
         run = WordCount(operator, namespace, passes=40, patches=patches)
         run.apply()
-        wait_for(lambda: len(run.pods("worker", ready=True)) == 4, timeout=120, interval=0.5, what="workers are ready")
+        run.wait_replicas("worker", 4)
         wait_for(lambda: run.accepted() > 1000, timeout=60, interval=0.5, what="work flows")
         before = {pod["metadata"]["uid"] for pod in run.pods("worker") if pod["spec"]["nodeName"] == lost}
         assert before, f"no worker runs on {lost}"
@@ -78,18 +80,27 @@ def _ready(kind: KindCluster) -> set[str]:
 def default_back_off(kind: KindCluster, node: str) -> Iterator[None]:
     """A node's kubelet restarts containers as it does by default in the block: after 10 s, 20 s, ..., 5 min."""
 
-    def restart(script: str) -> None:
-        kind.on_node(node, "sh", "-c", f"{script} && systemctl restart kubelet")
-        wait_for(lambda: kind.on_node(node, "systemctl", "is-active", "kubelet").strip() == "active", what="kubelet")
-        wait_for(lambda: bool(kind.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/configz")), what="kubelet answers")
+    def served() -> str:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            return kind.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/configz")
+        # It is on its way.
+        return ""
 
-    restart(f"cp {KUBELET} {KUBELET}.fast && sed -i '/^crashLoopBackOff:/,+1d; /KubeletCrashLoopBackOffMax/d' {KUBELET}")
+    def restart(script: str, *, lowered: bool) -> None:
+        kind.on_node(node, "sh", "-c", f"{script} && systemctl restart kubelet")
+        wait_for(
+            lambda: (text := served()) and ("maxContainerRestartPeriod" in text) == lowered,
+            timeout=60,
+            interval=0.5,
+            what=f"kubelet of {node} with its new configuration",
+        )
+
+    kind.on_node(node, "cp", KUBELET, f"{KUBELET}.fast")
     try:
-        served = kind.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/configz")
-        assert "maxContainerRestartPeriod" not in served, served
+        restart(f"sed -i '/^crashLoopBackOff:/,+1d; /KubeletCrashLoopBackOffMax/d' {KUBELET}", lowered=False)
         yield
     finally:
-        restart(f"mv {KUBELET}.fast {KUBELET}")
+        restart(f"mv {KUBELET}.fast {KUBELET}", lowered=True)
 
 
 @pytest.mark.alone
@@ -99,9 +110,9 @@ def test_kills_at_the_default_back_off_lose_nothing(operator: KindCluster) -> No
     with default_back_off(operator, node), operator.namespace("backoff") as namespace:
         run = WordCount(operator, namespace, passes=20, patches={"worker": _on(node, replicas=2)})
         run.apply()
-        wait_for(lambda: len(run.pods("worker", ready=True)) == 2, timeout=120, interval=0.5, what="workers are ready")
+        run.wait_replicas("worker", 2)
         for kills in (1, 2, 3):
-            wait_for(lambda: len(run.pods("worker", ready=True)) == 2, timeout=120, interval=0.5, what="both workers are ready")
+            run.wait_replicas("worker", 2)
             progress = run.accepted()
             kill_container(operator, namespace, "worker-0", "agent")
             wait_for(partial(_beyond, run, progress), timeout=60, interval=0.5, what="the other one works on")

@@ -61,7 +61,7 @@ def test_scaling_and_edits_reach_running_pods_without_loss(operator: KindCluster
     run.apply()
     wait_for(lambda: run.accepted() > 100, timeout=120, interval=0.5, what="work flows")
     run.kubectl("scale", "agents.ganglion.dev/worker", "--replicas=6")
-    wait_for(lambda: len(run.pods("worker", ready=True)) == 6, timeout=120, interval=0.5, what="six workers are ready")
+    run.wait_replicas("worker", 6)
     before = {pod["metadata"]["uid"] for pod in run.pods("worker")}
     edit = [{"op": "add", "path": "/spec/env", "value": [{"name": "EDITED", "value": "yes"}]}]
     run.kubectl("patch", "agents.ganglion.dev", "worker", "--type=json", "-p", json.dumps(edit))
@@ -75,7 +75,7 @@ def test_scaling_and_edits_reach_running_pods_without_loss(operator: KindCluster
 def test_an_edit_of_the_code_rolls_the_workers_without_loss(operator: KindCluster, namespace: str) -> None:
     run = WordCount(operator, namespace, passes=12, patches={"worker": {"replicas": 3}})
     run.apply()
-    wait_for(lambda: len(run.pods("worker", ready=True)) == 3, timeout=120, interval=0.5, what="three workers are ready")
+    run.wait_replicas("worker", 3)
     wait_for(lambda: run.accepted() > 100, timeout=120, interval=0.5, what="work flows")
     before = {pod["metadata"]["uid"] for pod in run.pods("worker")}
     [code] = run.get("configmaps", "-l", "ganglion.dev/code=true")["items"]
@@ -98,7 +98,7 @@ def test_kills_lose_nothing(operator: KindCluster, namespace: str, plane: str) -
     planes = {name: {"dataPlane": plane} for name in ("ventilator", "worker", "sink")}
     run = WordCount(operator, namespace, passes=20, patches={**planes, "worker": {"replicas": 3, "dataPlane": plane}})
     run.apply()
-    wait_for(lambda: len(run.pods("worker", ready=True)) == 3, timeout=120, interval=0.5, what="workers are ready")
+    run.wait_replicas("worker", 3)
     victims = [
         ("worker-0", "agent"),
         ("worker-1", "runtime"),
@@ -114,7 +114,7 @@ def test_kills_lose_nothing(operator: KindCluster, namespace: str, plane: str) -
     system = operator.get("pods", "-n", "ganglion-system", "-l", "app.kubernetes.io/component=operator")["items"]
     kill_container(operator, "ganglion-system", system[0]["metadata"]["name"], "operator")
     run.finish(timeout=400)
-    wait_for(lambda: len(run.pods("worker", ready=True)) == 3, timeout=120, interval=0.5, what="all workers are ready again")
+    run.wait_replicas("worker", 3)
 
 
 @pytest.mark.timeout(420)
@@ -124,7 +124,7 @@ def test_best_effort_never_hides_a_loss(operator: KindCluster, namespace: str) -
     patches = {"worker": {"replicas": 3}, "sink": {"attributes": {"verify": False}}}
     run = WordCount(operator, namespace, passes=12, patches=patches, channels={"tasks": quick, "results": quick})
     run.apply()
-    wait_for(lambda: len(run.pods("worker", ready=True)) == 3, timeout=120, interval=0.5, what="workers are ready")
+    run.wait_replicas("worker", 3)
     for pod, container in [("worker-0", "agent"), ("worker-1", "runtime"), ("worker-2", "agent")]:
         progress = run.accepted()
         wait_for(partial(_beyond, run, progress), timeout=90, interval=0.5, what=f"work goes on before {pod}/{container} is killed")

@@ -1,0 +1,22 @@
+"""The chart by the real helm: what `--wait` waits for, and `helm test`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.chart import install
+from tests.support.cluster import KindCluster
+
+
+@pytest.mark.timeout(300)
+def test_helm_waits_for_the_operator_and_helm_test_reaches_it(operator: KindCluster) -> None:
+    """A release of its own, which serves its own namespace and nothing else."""
+    with operator.namespace("release") as namespace:
+        only_here = f"watchNamespaces={{{namespace}}},crds.enabled=false,rbac.nodes=false,rbac.aggregate=false"
+        install(operator, "second", namespace, "--set", only_here)
+        [deployment] = operator.get("deployments", "-n", namespace)["items"]
+        assert deployment["status"].get("readyReplicas") == 1, "helm returned before the operator was ready"
+        told = operator.helm("test", "second", "--namespace", namespace, "--timeout", "2m", "--logs")
+        assert "Succeeded" in told, told
+        operator.helm("uninstall", "second", "--namespace", namespace, "--wait", "--timeout", "2m")
+        assert not operator.get("all", "-n", namespace)["items"]
