@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from ganglion.api.crd import openapi_schema
 from ganglion.api.metadata import metadata_problems
 from ganglion.api.nameserver import NameServer
 from ganglion.api.rules import violations
-from ganglion.api.structure import MAX_DEPTH, as_stored, duplicates, too_deep
+from ganglion.api.structure import MAX_DEPTH, as_stored, duplicates, too_deep, unknown_field
 
 _MODELS: dict[str, type[NameServer | Channel | Agent]] = {"NameServer": NameServer, "Channel": Channel, "Agent": Agent}
 MAX_OBJECT_BYTES = 1_500_000
@@ -63,13 +63,22 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _describe(error: Mapping[str, Any]) -> str:
+def _fields(schema: Mapping[str, Any], location: Iterable[int | str]) -> list[str]:
+    """Names of the fields beside the one at `location`."""
+    *parents, _ = location
+    for part in parents:
+        found = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part, schema.get("additionalProperties"))
+        schema = found if isinstance(found, Mapping) else {}
+    return sorted(schema.get("properties", ()))
+
+
+def _describe(error: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     kind, found, context = error["type"], error.get("input"), error.get("ctx", {})
     match kind:
         case "missing":
             return "required field is missing"
         case "extra_forbidden":
-            return "unknown field; see `kubectl explain` or docs/reference for the fields there are"
+            return unknown_field(str(error["loc"][-1]), _fields(schema, error["loc"]))
         case "literal_error":
             return f"found {_shown(found)}; must be one of {str(context['expected']).replace(' or ', ', ')}"
         case "string_pattern_mismatch":
@@ -147,7 +156,7 @@ def load_object(document: Any) -> NameServer | Channel | Agent:
     try:
         parsed = _MODELS[kind].model_validate_json(json.dumps({**checked, "metadata": metadata}), strict=True, extra="forbid")
     except ValidationError as error:
-        problems += [Problem(label, _path(item["loc"]), _describe(item)) for item in error.errors()]
+        problems += [Problem(label, _path(item["loc"]), _describe(item, schema)) for item in error.errors()]
         problems += [Problem(label, *found) for found in duplicates(checked, schema)]
         raise ManifestError(problems) from error
     problems += [Problem(label, *found) for found in duplicates(checked, schema)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ganglion.api.base import LABEL_VALUE_PATTERN, MAX_NAME, NAME_PATTERN, QUALIFIED_NAME
+from ganglion.api.structure import unknown_field
 
 _FIELDS = frozenset(
     (
@@ -75,4 +76,4 @@ def metadata_problems(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _strings(metadata, "annotations")
     for field in metadata:
         if field not in _FIELDS:
-            yield f"metadata.{field}", "unknown field"
+            yield f"metadata.{field}", unknown_field(str(field), _FIELDS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 MAX_DEPTH = 64
@@ -34,6 +35,15 @@ def too_deep(value: Any, limit: int = MAX_DEPTH) -> bool:
         elif isinstance(node, list | tuple):
             stack.extend((child, depth + 1) for child in node)
     return False
+
+
+def unknown_field(found: str, known: Iterable[str]) -> str:
+    """Message about a field that there is not, with the one that was probably meant."""
+    by_lower = {name.lower().replace("_", "").replace("-", ""): name for name in sorted(known)}
+    meant = difflib.get_close_matches(found[:64].lower().replace("_", "").replace("-", ""), by_lower, n=1, cutoff=0.7)
+    if meant:
+        return f"unknown field; did you mean {by_lower[meant[0]]}?"
+    return "unknown field; see `kubectl explain` or docs/reference for the fields there are"
 
 
 def _child(schema: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:

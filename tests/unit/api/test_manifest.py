@@ -9,7 +9,7 @@ import pytest
 from ganglion.api import ManifestError, load_object
 from ganglion.api.rules import RULES
 from ganglion.api.structure import MAX_DEPTH
-from tests.support.manifests import BAD, GOOD, Bad, agent, channel, link, name_server
+from tests.support.manifests import BAD, GOOD, Bad, agent, channel, link, name_server, with_metadata
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.id)
@@ -90,3 +90,26 @@ def test_defaults_are_those_of_the_schema() -> None:
     server = load_object(name_server())
     assert server.to_dict()["spec"]["shutdown"] == {"timeoutSeconds": 60}
     assert load_object(channel()).to_dict()["spec"]["highWaterMark"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "meant"),
+    [
+        (agent(replica=3), "spec.replica", "replicas"),
+        (agent(channels=[link(handlr="x")]), "spec.channels[0].handlr", "handler"),
+        (agent(name_server_ref={"name": "demo"}), "spec.name_server_ref", "nameServerRef"),
+        (channel(highwatermark=3), "spec.highwatermark", "highWaterMark"),
+        (name_server(shutdown={"timeoutSecond": 30}), "spec.shutdown.timeoutSecond", "timeoutSeconds"),
+        ({**agent(), "specs": {}}, "specs", "spec"),
+        (with_metadata(agent(), lables={}), "metadata.lables", "labels"),
+        (agent(hostNetwork=True), "spec.hostNetwork", None),
+        ({**agent(), "spec": {**agent()["spec"], "": 1}}, "spec.", None),
+        ({**agent(), "spec": {**agent()["spec"], "ß" * 5000: 1}}, f"spec.{'ß' * 5000}", None),
+    ],
+)
+def test_an_unknown_field_names_the_one_that_was_meant(document: dict[str, Any], field: str, meant: str | None) -> None:
+    with pytest.raises(ManifestError) as caught:
+        load_object(document)
+    message = next(problem.message for problem in caught.value.problems if problem.field == field)
+    assert message.startswith("unknown field; ")
+    assert ("did you mean " + meant + "?" in message) if meant is not None else ("did you mean" not in message)
