@@ -19,16 +19,18 @@ PODS_PER_NODE = 250
 STOP_SECONDS = 10
 
 
-def start(provider: Provider, kubeconfig: Path, state: Path, count: int) -> None:
+def start(provider: Provider, kubeconfig: Path, state: Path, count: int, *, guarded: bool = False) -> None:
     """Start kwok on this machine against the cluster and register `count` fake nodes, then wait until they are Ready.
 
     Arguments:
         state: directory for its pid, log and stages; `stop` finds it there.
+        guarded: kwok ends with the calling thread's process, however that dies; else it outlives it, as a kind cluster does.
     """
     stop(state)
     stages = state / "kwok-stages.yaml"
     stages.write_text("---\n".join(path.read_text() for path in _stage_files()))
     command = [
+        *(["setpriv", "--pdeathsig", "KILL", "--"] if guarded else []),
         str(provider.tool("kwok")),
         f"--kubeconfig={kubeconfig}",
         f"--config={stages}",
@@ -37,7 +39,7 @@ def start(provider: Provider, kubeconfig: Path, state: Path, count: int) -> None
         "--node-lease-duration-seconds=40",
     ]
     with (state / "kwok.log").open("wb") as log:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=not guarded)
     (state / "kwok.pid").write_text(f"{child.pid} {_started(child.pid)}")
     kubectl = [str(provider.tool("kubectl")), "--kubeconfig", str(kubeconfig)]
     nodes = {"apiVersion": "v1", "kind": "List", "items": [_node(number) for number in range(count)]}

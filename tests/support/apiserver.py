@@ -114,7 +114,12 @@ class ApiServer:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the API server itself, e.g. SIGSTOP to let calls hang."""
-        next(process for process in self._processes if process.name == "kube-apiserver").child.send_signal(number)
+        os.kill(self.pid, number)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the API server itself."""
+        return next(process for process in self._processes if process.name == "kube-apiserver").child.pid
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Run the real kubectl as administrator and return its stdout.
