@@ -26,6 +26,11 @@ _PROCESSES = {
     "nameserver": ("ganglion.nameserver", "Process of a name server (started by a pod or by `up`)."),
     "drain": ("ganglion.cli.drain", "preStop hook: ask the sidecar to hand back what its agent has not begun."),
 }
+_BY_ENVIRONMENT = {
+    "agent": "GANGLION_WIRING, GANGLION_RUN_DIR, GANGLION_REPLICA, and GANGLION_CODE_DIR for code that is not in the image",
+    "sidecar": "GANGLION_WIRING, GANGLION_RUN_DIR, GANGLION_REPLICA, GANGLION_REPLICA_UID, GANGLION_ADVERTISE_HOST and GANGLION_TOKEN_FILE",
+}
+"""Processes without arguments, and the variables that they need."""
 _HIDDEN = {"supervise": ("ganglion.cli.up", "Process of a detached `up`.")}
 
 
@@ -37,6 +42,14 @@ def _process(name: str, module: str, text: str) -> click.Command:
     )
     @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
     def run(arguments: tuple[str, ...]) -> None:
+        if name in _BY_ENVIRONMENT and arguments in {("-h",), ("--help",)}:
+            needs = click.wrap_text(
+                f"It takes no arguments; its environment configures it: {_BY_ENVIRONMENT[name]}.",
+                initial_indent="  ",
+                subsequent_indent="  ",
+            )
+            click.echo(f"Usage: ganglion {name}\n\n  {text}\n\n{needs}")
+            return
         sys.exit(importlib.import_module(module).main(list(arguments)) or 0)
 
     return run

@@ -59,10 +59,10 @@ def test_validate_tells_what_is_valid(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("up", "down", "get", "logs", "scale", "delete", "validate", "version"):
+    for command in ("up", "down", "get", "logs", "scale", "delete", "validate", "version", "agent", "sidecar", "nameserver", "drain"):
         assert main([command, "--help"]) == 0
         text = capsys.readouterr().out
-        assert text.startswith("Usage: ganglion")
+        assert text.lower().startswith(f"usage: ganglion {command}")
         assert len(text.splitlines()) > 4
 
 
