@@ -46,7 +46,8 @@ class _Inlet:
         self._reactor = reactor
         self._spec = spec
         self._bare = leg.channel.frames == "Bare"
-        self._window = leg.channel.window
+        self._window = max(1, min(256, leg.channel.high_water_mark // 4))
+        """Coroutine handlers that may run at a time."""
         self._first_step = FirstStep(reactor.loop)
         self._futures: deque[tuple[asyncio.Future[Any], MessageId]] = deque()
         self._stream = 0

@@ -70,10 +70,15 @@ def frame_bytes(channel: ChannelWiring) -> int:
     return channel.max_message_bytes + 2 * MAX_BATCH_BYTES + FRAME_OVERHEAD_BYTES
 
 
-def queue_length(channel: ChannelWiring) -> int:
-    """High-water mark of one socket in frames: with batches a frame holds up to `channel.batch` messages."""
+def largest_batch(channel: ChannelWiring) -> int:
+    """Most messages in one frame. Fewer than on acknowledged channels: nobody tells how long receivers take, and libzmq deals out frames."""
     batched = channel.pattern == "PushPull" and channel.frames == "Ganglion"
-    return max(1, channel.high_water_mark // channel.batch) if batched else channel.high_water_mark
+    return max(1, min(64, channel.high_water_mark // 16)) if batched else 1
+
+
+def queue_length(channel: ChannelWiring) -> int:
+    """High-water mark of one socket in frames."""
+    return max(1, channel.high_water_mark // largest_batch(channel))
 
 
 @dataclass(frozen=True, slots=True)

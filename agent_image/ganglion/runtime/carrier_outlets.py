@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import zmq
 
 from ganglion.runtime.barrier import BarrierGate
-from ganglion.runtime.carrier_legs import MARKER, Leg
+from ganglion.runtime.carrier_legs import MARKER, Leg, largest_batch
 from ganglion.runtime.connections import DesiredPeer
 from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, SendTimeout
 from ganglion.runtime.plane import MessageId, Reply
@@ -213,7 +213,7 @@ class PushOutlet(_Outlet):
     """Push, best effort: ready messages share one DATA frame."""
 
     def __init__(self, leg: Leg, reactor: Reactor) -> None:
-        self._batch = 1 if leg.channel.frames == "Bare" else leg.channel.batch
+        self._batch = largest_batch(leg.channel)
         self._bodies: list[bytes] = []
         self._bytes = 0
         self._first = 0

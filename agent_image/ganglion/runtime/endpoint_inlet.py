@@ -93,9 +93,7 @@ class EndpointInlet:
     def start(self) -> None:
         """See `Inlet.start`."""
         self._started = True
-        for link in self._links:
-            self._grant(link)
-        self._reactor.flush_soon()
+        self._grant_all()
 
     def suspend(self) -> None:
         """Whoever handled messages has gone: report what is decided, give the rest back without a charge, take nothing until `start`."""
@@ -118,9 +116,7 @@ class EndpointInlet:
             return
         self._stopping = False
         if self._started:
-            for link in self._links:
-                self._grant(link)
-            self._reactor.flush_soon()
+            self._grant_all()
 
     @property
     def current(self) -> MessageId | None:
@@ -196,6 +192,11 @@ class EndpointInlet:
             if via is link:
                 self._remove_route(key)
 
+    def _grant_all(self) -> None:
+        for link in self._links:
+            self._grant(link)
+        self._reactor.flush_soon()
+
     def _grant(self, link: Link) -> None:
         link.send(frames.encode_control(frames.WELCOME, self._receiver.grant_fields()))
 
@@ -242,10 +243,11 @@ class EndpointInlet:
         handler, decode, finish, frame, offsets = self._handler, self._decode, self._finish, data.frame, data.offsets
         suspicious = bool(flags & frames.FLAG_REDELIVERY)
         due = self._due
-        if (now := _monotonic()) > due:
-            due = self._due = now + PARTIAL_SECONDS
+        if (began := _monotonic()) > due:
+            due = self._due = began + PARTIAL_SECONDS
         token = Token(finish, key, stream, first, causal=self._causal)
         start = 0
+        goes_on = False
         reset = current.set(token)
         try:
             for index in range(n):
@@ -265,6 +267,7 @@ class EndpointInlet:
                     result = handler(decode(frame[offsets[index] : offsets[index + 1]]))
                     if result is not None and self._goes_on(result, token, index - start):
                         # The token is the coroutine's now.
+                        goes_on = True
                         start = index + 1
                         token = self._begin(key, stream, first + start)
                         continue
@@ -283,6 +286,9 @@ class EndpointInlet:
         finally:
             current.reset(reset)
         self.delivered += n - skip.bit_count()
+        # A WELCOME would take back that nothing new is wanted.
+        if not self._stopping and (self._receiver.overlaps() if self._futures or goes_on else self._receiver.took(n, _monotonic() - began)):
+            self._grant_all()
         if self._receiver.waiting >= FLUSH_MESSAGES:
             self._send_acks()
 

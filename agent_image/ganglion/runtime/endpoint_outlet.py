@@ -29,6 +29,11 @@ LONE_SECONDS = 0.0002
 COALESCE_SECONDS = 0.001
 """There, a batch that grew for so long leaves with the next send."""
 
+FIRST_BATCH, LEAST_BATCH = 16, 4
+QUICK_SECONDS, SLOW_SECONDS = 0.05, 0.2
+"""A batch goes to one receiver as a whole. It may have twice as many messages when a full one was settled quickly, and half as many when
+one took long: work that takes long is spread."""
+
 REPLY_ERROR, REPLY_LOST = 1, 2
 
 OnReply = Callable[[Reply], None]
@@ -63,7 +68,9 @@ class EndpointOutlet:
         self.stream = secrets.randbits(64) if stream is None else stream
         self._reactor = reactor
         self._max_bytes = channel.max_message_bytes
-        self._batch = channel.batch
+        self._most = channel.batch
+        self._batch = min(self._most, FIRST_BATCH)
+        """Most messages of a batch, at present."""
         self._high_water_mark = self._room = channel.high_water_mark
         self._block = channel.overflow == "Block"
         self._flags = frames.FLAG_REQUEST if channel.role == "Req" else 0
@@ -321,7 +328,7 @@ class EndpointOutlet:
         frame = frames.encode_data(self.stream, self._first, bodies, flags=self._flags, ext=ext)
         count = len(bodies)
         runs = self._runs.seal(count) if self._runs is not None else ()
-        self._sender.offer(frame, tokens=(count, runs))
+        self._sender.offer(frame, tokens=(count, runs, _monotonic()))
         self._first += count
         self._room -= count
         self._bodies = []
@@ -338,8 +345,13 @@ class EndpointOutlet:
         self._reactor.flush_soon()
 
     def _settled(self, batch: Batch) -> None:
-        count, runs = batch.tokens
+        count, runs, sealed_at = batch.tokens
         self._room += count
+        seconds = _monotonic() - sealed_at
+        if seconds > SLOW_SECONDS:
+            self._batch = max(min(self._most, LEAST_BATCH), self._batch // 2)
+        elif count >= self._batch < self._most and seconds < QUICK_SECONDS:
+            self._batch = min(self._most, 2 * self._batch)
         for token, sends in runs:
             token.settled(sends)
         if self.on_settled is not None:

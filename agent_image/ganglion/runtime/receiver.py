@@ -13,7 +13,14 @@ from ganglion.wire.frames import HANDLED, STARTED
 WINDOW_BYTES = 4 * 1024 * 1024
 """Bytes that each link may hold unacknowledged; 16 large batches in flight fill a fast network."""
 FLUSH_MESSAGES = 128
-"""Finished messages that are acknowledged while more input waits: half a window, so that its sender never runs dry."""
+"""Finished messages that are acknowledged while more input waits, so that its sender never runs dry."""
+FIRST_WINDOW = 128
+"""Granted until it is known how long messages take."""
+LEAST_WINDOW = 8
+OVERLAPPING_WINDOW = 512
+"""For handlers that go on while others begin (coroutines, loops of `recv`): the time until the first wait tells nothing."""
+HELD_SECONDS = 0.05
+"""A window holds about so much work: enough to hide the way to the sender, little enough that other receivers get their share."""
 
 
 class _Link:
@@ -28,13 +35,17 @@ class Receiver:
     """Acknowledgements of one inlet.
 
     Args:
-        window: messages that each link is granted.
+        window: most messages that each link is granted.
         window_bytes: bytes that each link is granted.
     """
 
     def __init__(self, window: int, window_bytes: int = WINDOW_BYTES) -> None:
-        self.window = window
+        self.most = window
+        self.window = min(window, FIRST_WINDOW)
+        """Messages that each link is granted now."""
         self.window_bytes = window_bytes
+        self._cost: float | None = None
+        """Seconds per message, smoothed."""
         self._links: dict[Hashable, _Link] = {}
         self._dirty: dict[Hashable, _Link] = {}
         self.held = 0
@@ -45,6 +56,24 @@ class Receiver:
     def grant_fields(self) -> dict[str, int]:
         """Fields of the WELCOME that grants the window."""
         return {"messages": self.window, "bytes": self.window_bytes}
+
+    def took(self, count: int, seconds: float) -> bool:
+        """Handlers of `count` messages took so long. Returns whether the window changed: grant it anew."""
+        cost = seconds / count
+        self._cost = cost = cost if self._cost is None else 0.75 * self._cost + 0.25 * cost
+        wanted = self.most if cost * self.most <= HELD_SECONDS else min(self.most, max(LEAST_WINDOW, int(HELD_SECONDS / cost)))
+        # By halves and doubles only: every change is a frame to every sender.
+        if not (wanted == self.most or wanted >= 2 * self.window or 2 * wanted <= self.window):
+            return False
+        return self._set(wanted)
+
+    def overlaps(self) -> bool:
+        """Handlers go on after they returned. Returns whether the window changed: grant it anew."""
+        return self._set(min(self.most, OVERLAPPING_WINDOW))
+
+    def _set(self, window: int) -> bool:
+        changed, self.window = window != self.window, window
+        return changed
 
     def add_link(self, key: Hashable) -> None:
         """A link is up."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from ganglion.runtime.batches import Batch, Frame, HoldingLink, StreamIndex, Transmit, bits, buffer
@@ -27,6 +28,9 @@ HOPELESS = 10
 
 def _nothing(*_: Any) -> None:
     pass
+
+
+_first = attrgetter("first")
 
 
 class Sender:
@@ -419,8 +423,13 @@ class Sender:
             self._charge(batch, bit, "the process that handled it was lost")
 
     def _requeue(self, batches: Iterable[Batch], avoid: Hashable) -> None:
-        batches = tuple(batches)
-        for batch in batches:
+        again = list(batches)
+        for batch in again:
             batch.returned = 0
             batch.avoid = avoid
-        self._pending.extendleft(reversed(batches))
+        # Batches come back one by one and in any order; the next receiver shall get them in that of their messages.
+        pending = self._pending
+        while pending and pending[0].sent:
+            again.append(pending.popleft())
+        again.sort(key=_first)
+        pending.extendleft(reversed(again))

@@ -103,13 +103,13 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def window(self) -> int:
-        """Credit that a receiver grants each link, in messages."""
-        return max(1, min(512, self.high_water_mark // 2))
+        """Most credit that a receiver grants each link, in messages."""
+        return max(1, min(1024, self.high_water_mark))
 
     @property
     def batch(self) -> int:
         """Most messages in one frame."""
-        return max(1, min(128, self.window // 4))
+        return max(1, min(256, self.window // 4))
 
 
 class TimerWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):

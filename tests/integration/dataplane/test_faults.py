@@ -9,7 +9,7 @@ import pytest
 from tests.support.wait import wait_for
 from tests.support.world import World, alias, world
 
-WINDOW = 512
+WINDOW = 1024
 COUNT = 4000
 PLANES = pytest.mark.parametrize("sidecars", [False, True], ids=["in-process", "sidecars"])
 BINDERS = pytest.mark.parametrize("push_binds", [False, True], ids=["pull-binds", "push-binds"])

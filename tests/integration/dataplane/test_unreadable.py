@@ -33,7 +33,7 @@ def test_its_messages_become_dead_letters(push_binds: bool) -> None:
             outlet = source.plane.outlet("out")
             world.wire()
             await eventually(lambda: outlet.wired == 1)
-            outlet._sender.offer(_spoiled(99), tokens=(2, ()))
+            outlet._sender.offer(_spoiled(99), tokens=(2, (), 0.0))
             for number in range(300):
                 outlet.send(str(number).encode())
             await eventually(lambda: outlet.at_rest)
@@ -57,7 +57,7 @@ def test_a_request_that_cannot_be_read_is_answered_with_an_error() -> None:
             answers: dict[int, Reply] = {}
             for seq in (7, 8):
                 outlet._waiting[seq] = partial(answers.__setitem__, seq)
-            outlet._sender.offer(_spoiled(outlet.stream, frames.FLAG_REQUEST), tokens=(2, ()))
+            outlet._sender.offer(_spoiled(outlet.stream, frames.FLAG_REQUEST), tokens=(2, (), 0.0))
             outlet.flush()
             await eventually(lambda: len(answers) == 2)
             assert "cannot be read" in str(answers[7].error)

@@ -227,7 +227,7 @@ def test_ready_messages_share_a_frame(world: World) -> None:
     sender.reactor.dispatching = False
     sender.outlet.flush()
     world.driver.until(lambda: len(receiver.got) == 200)
-    assert len(frames) == 2
+    assert len(frames) == 4
     assert receiver.got == numbers(200)
 
 
@@ -470,7 +470,7 @@ def test_coroutine_handlers_run_beside_each_other_up_to_the_window(world: World)
             raise ValueError("two")
 
     sender = world.add("s", "Push", "null", bind=True, frames="Bare")
-    receiver = world.add("w", "Pull", "null", bind=False, handler=handler, high_water_mark=8, frames="Bare")
+    receiver = world.add("w", "Pull", "null", bind=False, handler=handler, high_water_mark=16, frames="Bare")
     world.wire()
     for body in numbers(10):
         sender.outlet.send(body)
@@ -499,7 +499,7 @@ def test_polled_messages_wait_for_their_future(world: World) -> None:
         return futures[-1]
 
     sender = world.add("s", "Push", "null", bind=True, frames="Bare")
-    receiver = world.add("w", "Pull", "null", bind=False, handler=handler, high_water_mark=8, frames="Bare", polled=True)
+    receiver = world.add("w", "Pull", "null", bind=False, handler=handler, high_water_mark=16, frames="Bare", polled=True)
     world.wire()
     for body in numbers(10):
         sender.outlet.send(body)

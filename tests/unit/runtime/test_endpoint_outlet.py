@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ganglion.runtime import endpoint_outlet
 from ganglion.runtime.endpoint_outlet import EndpointOutlet
 from ganglion.runtime.links import Frame, Link
 from ganglion.runtime.reactor import Reactor
@@ -73,5 +74,41 @@ def test_a_reply_cannot_come_before_its_request_is_known() -> None:
             outlet.close(0.0)
             reactor.close()
         assert replies == [b"!"]
+
+    asyncio.run(story())
+
+
+def test_batches_grow_while_they_are_settled_quickly_and_shrink_when_they_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(endpoint_outlet, "_monotonic", lambda: clock[0])
+
+    async def story() -> None:
+        reactor = Reactor(asyncio.get_running_loop())
+        outlet = EndpointOutlet(reactor, channel("out", "work", "Push", bind=False))
+        receiver = _Receiver()
+        reactor.dispatching = True  # as inside a handler: batches leave when they are full
+
+        def batch(seconds: float) -> int:
+            """Size of the next full batch, which is settled after so long."""
+            before = len(receiver.frames)
+            while len(receiver.frames) == before:
+                outlet.send(b"x")
+            head = frames.data_head(receiver.frames[-1])
+            clock[0] += seconds
+            done = frames.encode_ack([(head.stream, head.first, head.n, frames.DONE)])
+            outlet.link_frame(receiver, frames.ACK, done, b"")
+            return head.n
+
+        try:
+            outlet.link_up(receiver)
+            outlet.link_frame(receiver, frames.WELCOME, frames.encode_control(frames.WELCOME, {"messages": 1024, "bytes": 1 << 20}), b"")
+            # The next batch has begun to grow when one is settled.
+            assert [batch(0.001) for _ in range(10)] == [16, 16, 32, 32, 64, 64, 128, 128, 256, 256]
+            assert [batch(1.0) for _ in range(9)] == [256, 256, 128, 64, 32, 16, 8, 4, 4]
+            assert [batch(0.001) for _ in range(4)] == [4, 4, 8, 8]
+            assert [batch(0.1) for _ in range(3)] == [16, 16, 16]
+        finally:
+            outlet.close(0.0)
+            reactor.close()
 
     asyncio.run(story())
