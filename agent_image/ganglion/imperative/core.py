@@ -21,7 +21,7 @@ from ganglion.imperative import receiving
 from ganglion.imperative.addresses import AgentAddress, AgentChannel, AgentChannelKind, guess_kind
 from ganglion.imperative.errors import decode_error, format_exception
 from ganglion.imperative.requests import Requests
-from ganglion.imperative.serializers import serializer_name
+from ganglion.imperative.serializers import fast, serializer_name
 from ganglion.imperative.settings import config
 from ganglion.imperative.sockets import Entry, Key, Sockets
 from ganglion.runtime.errors import ReplierLost, RequestTimeout, SendTimeout
@@ -213,6 +213,7 @@ class Core(AgentCore):
                 self._open(entry)
 
     def _open(self, entry: Entry) -> None:
+        entry.open = True
         self.loop.add_reader(entry.socket.fileno(), entry.drain)
         # The descriptor tells of changes only: what has come before is looked for now.
         self.loop.call_soon(entry.drain)
@@ -265,13 +266,17 @@ class Core(AgentCore):
         return None
 
     def _pusher(self, entry: Entry) -> Sender:
-        socket, encode, flag = entry.socket, entry.codec.encode, zmq.NOBLOCK
+        send, flag = entry.socket.send, zmq.NOBLOCK
+        encode, _ = fast(entry.codec)
         recheck = entry.kind == "PAIR"
 
         def push(value: Any, _topic: str | bytes, timeout: float | None) -> None:
-            body = encode(value)
             try:
-                socket.send(body, flag)
+                body = encode(value)
+            except Exception:  # noqa: BLE001 - the codec raises it again, and says what to do
+                body = entry.codec.encode(value)
+            try:
+                send(body, flag)
             except zmq.Again:
                 self.send_slowly(entry, [body], timeout)
             if recheck and entry.drain is not None:
@@ -400,6 +405,7 @@ class Core(AgentCore):
         """The loop ends: no handler runs any more."""
         self.looping = False
         for entry in self.sockets.entries():
+            entry.open = False
             if entry.drain is not None:
                 self.loop.remove_reader(entry.socket.fileno())
 

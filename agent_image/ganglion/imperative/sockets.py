@@ -45,6 +45,7 @@ class Entry:
         topics: SUB: what gets which topics.
         partner: the channel's other socket, closed together with this one.
         waiting: REQ: a request has no reply yet.
+        open: the loop runs, and handlers get what arrives.
         busy: REP: a coroutine makes the reply.
         monitor: REQ that connects: tells that the replier is gone.
     """
@@ -62,6 +63,7 @@ class Entry:
     waiting: bool = False
     busy: bool = False
     closed: bool = False
+    open: bool = False
     monitor: Socket | None = None
 
 
@@ -182,7 +184,7 @@ class Sockets:
 
     def close(self, entry: Entry, linger: float | None) -> None:
         """Close a socket and forget its keys; peers are not told."""
-        entry.closed = True
+        entry.closed, entry.open = True, False
         for key in self.keys(entry):
             del self._entries[key]
         if entry.monitor is not None:
