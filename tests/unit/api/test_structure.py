@@ -18,14 +18,18 @@ found = json.loads(text)
 assert found == copy.deepcopy(found) and json.dumps(found, separators=(",", ":")) == text
 """
 
+IN_POD = (
+    "import types; from ganglion.nameserver.server import NameServer;"
+    " options = types.SimpleNamespace(admin_socket=None, name='a', namespace='b', uid='c');"
+    " NameServer._make_source(types.SimpleNamespace(options=options, set_domain=None))"
+)
+
 
 @pytest.mark.parametrize(
     "main",
     [
         # In a pod; on a laptop a name server watches nobody.
-        "import types; from ganglion.nameserver.server import NameServer;"
-        " options = types.SimpleNamespace(admin_socket=None, name='a', namespace='b', uid='c');"
-        " NameServer._make_source(types.SimpleNamespace(options=options, set_domain=None))",
+        IN_POD,
         "from ganglion_operator.main import main; main([])",
     ],
     ids=["name server", "operator"],
