@@ -58,7 +58,7 @@ generate: $(VENV)/.dev ## Write CRDs, chart copies and reference docs from the m
 	@$(BIN)/python hack/generate.py
 
 .PHONY: test
-test: check test-unit test-integration test-cluster test-e2e ## Everything, with the kind cluster
+test: check test-unit test-integration test-differential test-cluster test-e2e ## Everything, with the kind cluster
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Pure tests (budget 3 min)
@@ -69,6 +69,11 @@ test-unit: $(VENV)/.dev ## Pure tests (budget 3 min)
 test-integration: $(VENV)/.dev ## Real processes and sockets on loopback (budget 10 min)
 	@echo "· integration tests"
 	@$(PYTEST) tests/integration
+
+.PHONY: test-differential
+test-differential: $(VENV)/.dev ## The same programs on osBrain and on Ganglion (budget 5 min)
+	@echo "· differential tests: several hundred small programs, each on osBrain, on Ganglion, and there with agents in threads"
+	@$(PYTEST) tests/differential
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## A real kube-apiserver and etcd (budget 8 min, cold +10)

@@ -17,8 +17,8 @@ from tests.differential.verdicts import PENDING, compare, pending
 BOTH = ("osbrain", "ganglion")
 
 
-def _play(libraries: tuple[str, ...], names: list[str], backend: str | None, workers: int) -> dict[tuple[str, str], Result]:
-    run = Run([(library, name) for name in names for library in libraries], backend=backend, workers=workers)
+def _play(libraries: tuple[str, ...], names: list[str], workers: int) -> dict[tuple[str, str], Result]:
+    run = Run([(library, name) for name in names for library in libraries], workers=workers)
     try:
         results = {(library, name): run.result(library, name, within=900) for name in names for library in libraries}
     finally:
@@ -28,11 +28,11 @@ def _play(libraries: tuple[str, ...], names: list[str], backend: str | None, wor
     return results
 
 
-def _alone(library: str, names: list[str], backend: str | None, workers: int, repeat: int, verbose: bool) -> int:
+def _alone(library: str, names: list[str], workers: int, repeat: int, verbose: bool) -> int:
     seen: dict[str, set[str]] = {name: set() for name in names}
     bad = 0
     for _ in range(repeat):
-        results = _play((library,), names, backend, workers)
+        results = _play((library,), names, workers)
         for name in names:
             result = results[library, name]
             seen[name].add(json.dumps(result.transcript))
@@ -71,19 +71,21 @@ def main(
 ) -> None:
     """Play scenarios and compare."""
     names = [name for name in catalogue() if not words or any(word in name for word in words)]
+    ours = "ganglion" if backend is None else f"ganglion+{backend}"
     if library:
-        raise SystemExit(_alone(library, names, backend, workers, repeat, verbose))
-    results = _play(BOTH, names, backend, workers)
+        library = ours if library == "ganglion" else library
+        raise SystemExit(_alone(library, names, workers, repeat, verbose))
+    results = _play(("osbrain", ours), names, workers)
     lines, open_ones = [], {}
     for name in names:
-        theirs, ours = results["osbrain", name], results["ganglion", name]
+        theirs, found = results["osbrain", name], results[ours, name]
         if theirs.failure:
             lines.append(f"{name}: osBrain itself: {theirs.failure}")
-        elif differences := compare(name, theirs, ours):
+        elif differences := compare(name, theirs, found):
             open_ones[name] = reason or ""
             lines.append(f"{name}: {'; '.join(differences)}"[:1500])
-            if ours.failure:
-                lines.append("    " + ours.failure.strip()[-1200:].replace("\n", "\n    "))
+            if found.failure:
+                lines.append("    " + found.failure.strip()[-1200:].replace("\n", "\n    "))
     lines.append(f"{len(names)} scenarios: {len(names) - len(open_ones)} equal, {len(open_ones)} not")
     click.echo("\n".join(lines))
     if out:

@@ -78,9 +78,16 @@ def end_marked(mark: str) -> list[int]:
 
 
 class Host:
-    """A running host process; killed with everything it started when it is closed."""
+    """A running host process; killed with everything it started when it is closed.
 
-    def __init__(self, library: str, needs: Needs, backend: str | None, directory: Path) -> None:
+    Args:
+        player: a library, or a library, "+" and its backend for agents.
+        needs: of the scenarios that it is to play.
+        directory: for logs and sockets.
+    """
+
+    def __init__(self, player: str, needs: Needs, directory: Path) -> None:
+        library, _, backend = player.partition("+")
         self.mark = uuid.uuid4().hex
         self.needs = needs
         self.log = directory / f"{library}-{self.mark}.log"
@@ -146,40 +153,38 @@ class Host:
 
 
 class Run:
-    """Scenarios on libraries, played by `workers` threads in the given order; results are futures.
+    """Scenarios by players (see Host), played by `workers` threads in the given order; results are futures.
 
     Args:
-        plays: (library, scenario), in the order in which results will be asked for.
-        backend: for Ganglion's agents; None is its default.
+        plays: (player, scenario), in the order in which results will be asked for.
         workers: hosts at a time.
     """
 
-    def __init__(self, plays: Iterable[tuple[str, str]], *, backend: str | None = None, workers: int = 4) -> None:
+    def __init__(self, plays: Iterable[tuple[str, str]], *, workers: int = 4) -> None:
         self._scenarios = catalogue()
-        self._backend = backend
         self._directory = tempfile.TemporaryDirectory(prefix="diff-")
         self._results: dict[tuple[str, str], Future[Result]] = {}
         self._queues: dict[tuple[str, str], queue.SimpleQueue[str]] = {}
         self._stop = threading.Event()
         self.left: dict[str, list[str]] = {}
-        for library, scenario in plays:
-            self._results[library, scenario] = Future()
-            self._queues.setdefault((library, _key(self._scenarios[scenario][1].environment)), queue.SimpleQueue()).put(scenario)
+        for player, scenario in plays:
+            self._results[player, scenario] = Future()
+            self._queues.setdefault((player, _key(self._scenarios[scenario][1].environment)), queue.SimpleQueue()).put(scenario)
         self._threads = [threading.Thread(target=self._work, name=f"plays-{n}") for n in range(workers)]
         for thread in self._threads:
             thread.start()
 
-    def result(self, library: str, scenario: str, within: float = 100.0) -> Result:
+    def result(self, player: str, scenario: str, within: float = 110.0) -> Result:
         """What came out of it; waits for it."""
-        return self._results[library, scenario].result(within)
+        return self._results[player, scenario].result(within)
 
-    def leftovers(self, library: str, within: float = 60.0) -> list[str]:
-        """Wait until all is played and the hosts have ended; what outlived the hosts of a library."""
+    def leftovers(self, player: str, within: float = 60.0) -> list[str]:
+        """Wait until all is played and the hosts have ended; what outlived the hosts of a player."""
         end = time.monotonic() + within
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
             assert not thread.is_alive(), "scenarios are still being played"
-        return self.left.get(library, [])
+        return self.left.get(player, [])
 
     def close(self) -> None:
         """End all hosts."""
@@ -200,7 +205,7 @@ class Run:
                 self._note_left(current, host.close(patience=5.0))
                 host = None
             needs = self._scenarios[scenario][1]
-            host = host or Host(where[0], needs, self._backend, Path(self._directory.name))
+            host = host or Host(where[0], needs, Path(self._directory.name))
             current = where
             try:
                 result = host.play(scenario, needs.seconds)
@@ -217,7 +222,7 @@ class Run:
             self._note_left(current, host.close(patience=5.0))
 
     def _take(self, current: tuple[str, str] | None) -> tuple[tuple[str, str], str] | None:
-        """The next scenario, of the library and environment that this worker's host already has while there is one."""
+        """The next scenario, of the player and environment that this worker's host already has while there is one."""
         busiest = sorted(self._queues, key=lambda where: -self._queues[where].qsize())
         for where in [*([current] if current else []), *busiest]:
             with contextlib.suppress(queue.Empty):

@@ -14,28 +14,28 @@ from tests.differential.verdicts import compare, documented, pending
 
 pytestmark = pytest.mark.skipif(find_spec("osbrain") is None, reason="osbrain is not installed")
 
-LIBRARIES = ("osbrain", "ganglion")
+OURS = ("ganglion", "ganglion+thread")
 
 
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """All selected scenarios, played in the background in the order of the tests."""
     names = [
-        item.callspec.params["scenario"]
+        str(item.callspec.params["scenario"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_scenario"
     ]
-    plays = [(str(library), str(name)) for name in names for library in LIBRARIES]
-    run = Run(plays)
+    run = Run([(player, name) for name in dict.fromkeys(names) for player in ("osbrain", *OURS)])
     try:
         yield run
     finally:
         run.close()
 
 
+@pytest.mark.parametrize("player", OURS)
 @pytest.mark.parametrize("scenario", list(catalogue()))
-def test_scenario(run: Run, scenario: str) -> None:
-    theirs, ours = (run.result(library, scenario) for library in LIBRARIES)
+def test_scenario(run: Run, player: str, scenario: str) -> None:
+    theirs, ours = run.result("osbrain", scenario), run.result(player, scenario)
     assert theirs.failure is None, f"on osBrain:\n{theirs.failure}\n{theirs.output}"
     assert theirs.transcript, "a scenario without a transcript shows nothing"
     found = compare(scenario, theirs, ours)
@@ -46,7 +46,7 @@ def test_scenario(run: Run, scenario: str) -> None:
 
 
 def test_nothing_is_left_behind(run: Run) -> None:
-    assert not run.leftovers("ganglion")
+    assert not [run.leftovers(player) for player in OURS if run.leftovers(player)]
 
 
 def test_there_are_enough() -> None:
