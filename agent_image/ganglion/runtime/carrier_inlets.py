@@ -29,7 +29,7 @@ QUIET_SECONDS = 0.5
 _VIEW_BYTES = 16384
 """Bodies of a frame that are larger on average are handed on as views; `Codec.decode` takes both."""
 
-_current: ContextVar[MessageId | None] = ContextVar("ganglion-carrier-input", default=None)
+_current: ContextVar[tuple[str, MessageId] | None] = ContextVar("ganglion-carrier-input", default=None)
 
 
 class _Inlet:
@@ -82,7 +82,8 @@ class _Inlet:
         """The message whose handler is running now."""
         if self._seq is not None:
             return MessageId(self._stream, self._seq)
-        return _current.get()
+        alias, message = _current.get() or ("", None)
+        return message if alias == self.alias else None
 
     @property
     def idle(self) -> bool:
@@ -241,7 +242,7 @@ class _Inlet:
             self._last = time.monotonic()
             self._finished()
 
-        token = _current.set(message)
+        token = _current.set((self.alias, message))
         try:
             self._first_step.run(coroutine, done)
         finally:

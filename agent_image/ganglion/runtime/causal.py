@@ -25,11 +25,13 @@ class Token:
         stream: stream of the input.
         first: sequence of the first message.
         causal: False: acknowledge when the handlers returned, whatever they sent.
+        alias: of the channel that the input came on.
     """
 
-    __slots__ = ("_done", "causal", "closed", "count", "finish", "first", "link", "open", "seq", "stream")
+    __slots__ = ("_done", "alias", "causal", "closed", "count", "finish", "first", "link", "open", "seq", "stream")
 
-    def __init__(self, finish: Finish, link: Hashable, stream: int, first: int, *, causal: bool = True) -> None:
+    def __init__(self, finish: Finish, link: Hashable, stream: int, first: int, *, causal: bool = True, alias: str = "") -> None:
+        self.alias = alias
         self.causal = causal
         self.finish = finish
         self.link = link

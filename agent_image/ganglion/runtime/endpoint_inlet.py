@@ -122,7 +122,8 @@ class EndpointInlet:
     def current(self) -> MessageId | None:
         """See `Inlet.current`."""
         token = current.get()
-        return None if token is None else token.message_id
+        # The token of another inlet's message is current too.
+        return None if token is None or token.alias != self.alias else token.message_id
 
     @property
     def idle(self) -> bool:
@@ -245,7 +246,7 @@ class EndpointInlet:
         due = self._due
         if (began := _monotonic()) > due:
             due = self._due = began + PARTIAL_SECONDS
-        token = Token(finish, key, stream, first, causal=self._causal)
+        token = Token(finish, key, stream, first, causal=self._causal, alias=self.alias)
         start = 0
         goes_on = False
         reset = current.set(token)
@@ -311,7 +312,7 @@ class EndpointInlet:
         self._send_acks()
 
     def _begin(self, key: Hashable, stream: int, first: int) -> Token:
-        token = Token(self._finish, key, stream, first, causal=self._causal)
+        token = Token(self._finish, key, stream, first, causal=self._causal, alias=self.alias)
         current.set(token)
         return token
 
@@ -373,7 +374,7 @@ class EndpointInlet:
                 continue
             self.delivered += 1
             # Sends inside a request's handler delay nothing: the reply goes out when the handler returns.
-            token = Token(lambda *_: None, key, stream, seq)
+            token = Token(lambda *_: None, key, stream, seq, alias=self.alias)
             reset = current.set(token)
             try:
                 result = self._handler(self._decode(data.body(index)))

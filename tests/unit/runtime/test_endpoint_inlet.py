@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from ganglion.runtime.endpoint_inlet import EndpointInlet
 from ganglion.runtime.links import Frame, Link
-from ganglion.runtime.plane import InletSpec
+from ganglion.runtime.plane import InletSpec, MessageId
 from ganglion.runtime.reactor import Reactor
 from ganglion.wire import frames
 from tests.support.wirings import channel
@@ -29,7 +31,8 @@ class _Leg(Link):
     def send_slot(self, slot: bytes, frame: Frame) -> bool:
         assert slot == SLOT
         assert isinstance(frame, bytes)
-        self.acks += frames.decode_ack(frame)
+        if frame[0] == frames.ACK:
+            self.acks += frames.decode_ack(frame)
         return True
 
 
@@ -73,5 +76,27 @@ def test_what_a_lost_sidecar_brought_is_not_counted_against_the_next_one() -> No
         assert inlet.idle
         assert second.acks == [(2, 0, 1, frames.DONE)]
         inlet.close()
+
+    _in_loop(story)
+
+
+@pytest.mark.parametrize("flags", [0, frames.FLAG_REQUEST])
+def test_a_message_is_current_at_the_inlet_it_came_on_only(flags: int) -> None:
+    async def story(reactor: Reactor) -> None:
+        seen: list[tuple[MessageId | None, MessageId | None]] = []
+
+        def handler(_: object) -> None:
+            seen.append((other.current, inlet.current))
+
+        other = EndpointInlet(reactor, channel("other", "more", "Pull", bind=False), InletSpec("other", bytes, handler))
+        inlet = EndpointInlet(reactor, channel("in", "work", "Pull", bind=False), InletSpec("in", bytes, handler))
+        inlet.start()
+        leg = _Leg()
+        inlet.link_up(leg)
+        inlet.link_frame(leg, frames.DATA, frames.encode_data(1, 7, [b"a", b"b"], flags=flags), SLOT)
+        assert seen == [(None, MessageId(1, 7)), (None, MessageId(1, 8))]
+        assert inlet.current is None
+        inlet.close()
+        other.close()
 
     _in_loop(story)
