@@ -24,7 +24,9 @@ from typing import Any
 
 import zmq
 
-from bench.dataplane import Result, Setup, admit, decode, pull, pull_proxy, push, push_proxy, run, send_plain
+from bench.dataplane import admit, cpu_columns
+from bench.flow.plain import decode, pull, pull_proxy, push, push_proxy, send_plain
+from bench.flow.run import Result, Setup, run
 from bench.report import RESULTS, render
 from ganglion.runtime.carrier_legs import Network
 from ganglion.runtime.carrier_plane import CarrierPlane
@@ -206,11 +208,15 @@ def rows(results: dict[tuple[str, int], list[Result]]) -> list[dict[str, Any]]:
         if others:
             ratios = [mine.per_second / other.per_second for mine, other in zip(runs, others, strict=True)]
             target = TARGET_1KIB_CURVE if (case, size) == ("plane CURVE", 1024) else TARGETS[case]
-            row |= {"of": baseline, "ratio": statistics.median(ratios), "target": target, "met": statistics.median(ratios) >= target}
-        for role in ("sender", "sender sidecar", "receiver sidecar", "receiver"):
-            if role in runs[0].cpu:
-                row[f"{role} µs"] = statistics.median(result.cpu[role] for result in runs)
-        found.append(row)
+            ratio = statistics.median(ratios)
+            row |= {
+                "of": baseline,
+                "ratio": ratio,
+                "ratios": f"{min(ratios):.2f}-{max(ratios):.2f}",
+                "target": target,
+                "met": ratio >= target,
+            }
+        found.append(row | cpu_columns(runs))
     return found
 
 

@@ -18,25 +18,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
-import multiprocessing
-import os
-import shutil
-import signal
-import socket
 import statistics
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from multiprocessing.sharedctypes import RawArray
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
-import zmq
-
+from bench.flow.plain import decode, pull, pull_proxy, push, push_proxy, send_plain
+from bench.flow.run import LIFE, Result, Setup, run
 from bench.report import RESULTS, render
 from ganglion.runtime.connections import DesiredPeer, zap_domain
 from ganglion.runtime.endpoint_plane import BehindSidecar, EndpointPlane, InProcess
@@ -45,9 +36,8 @@ from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.plane import InletSpec
 from ganglion.runtime.reactor import Reactor
 from ganglion.runtime.relay import ReceiveRelay, SendRelay
-from ganglion.runtime.sockets import Context, CurveKeys, make_context
+from ganglion.runtime.sockets import Context, make_context
 from ganglion.runtime.zap import ZapHandler, ZapPolicy
-from ganglion.wire.control import Incarnation
 from ganglion.wiring import ChannelWiring
 
 CASES = ("proxies", "bare", "sidecars", "in-process")
@@ -58,10 +48,10 @@ TARGETS = {
     ("in-process", 1000): ("bare", 1.4),
 }
 """(case, bytes) → (baseline, least ratio)."""
+BASELINES = {"sidecars": "proxies", "in-process": "bare", "pipeline Causal": "pipeline Handler"}
+"""Compared where there is no target."""
 PIPELINES = ("pipeline Causal", "pipeline Handler")
 LATENCY_TARGET = 1.3
-WARM_UP_SECONDS = 0.7
-SAMPLES = 20000
 
 
 def wiring(role: str, *, bind: bool, name: str = "bench", ack: Literal["Causal", "Handler"] = "Causal") -> ChannelWiring:
@@ -86,163 +76,6 @@ def wiring(role: str, *, bind: bool, name: str = "bench", ack: Literal["Causal",
     )
 
 
-@dataclass
-class Setup:
-    """One run: who is who, and what the processes count in shared memory."""
-
-    size: int
-    workers: int
-    rate: int
-    folder: Path
-    sender: CurveKeys = field(default_factory=CurveKeys.generate)
-    stage: CurveKeys = field(default_factory=CurveKeys.generate)
-    keys: list[CurveKeys] = field(default_factory=list)
-    ports: list[int] = field(default_factory=list)
-    counts: Any = None
-    latencies: Any = None
-
-    def __post_init__(self) -> None:
-        self.keys = [CurveKeys.generate() for _ in range(self.workers)]
-        *self.ports, self.stage_port = free_ports(self.workers + 1)
-        self.counts = RawArray("Q", self.workers)
-        self.latencies = [RawArray("q", SAMPLES if self.rate else 1) for _ in range(self.workers)]
-
-    def endpoint(self, worker: int) -> str:
-        return f"tcp://127.0.0.1:{self.ports[worker]}"
-
-    def leg(self, name: str) -> Path:
-        path = self.folder / name
-        path.mkdir(exist_ok=True)
-        return path
-
-    def receivers(self) -> dict[str, DesiredPeer]:
-        return {
-            f"worker-{i}": DesiredPeer(f"worker-{i}", "worker", LIFE, self.keys[i].public, self.endpoint(i)) for i in range(self.workers)
-        }
-
-    def stages(self) -> dict[str, DesiredPeer]:
-        endpoint = f"tcp://127.0.0.1:{self.stage_port}"
-        return {"stage-0": DesiredPeer("stage-0", "stage", LIFE, self.stage.public, endpoint)}
-
-    def senders(self) -> dict[str, DesiredPeer]:
-        return {"source-0": DesiredPeer("source-0", "source", LIFE, self.sender.public, "")}
-
-    def handler(self, worker: int) -> Callable[[Any], None]:
-        """Counts; in latency runs, also takes the time since the body was made."""
-        counts, latencies = self.counts, self.latencies[worker]
-        n = 0
-
-        def count(_body: Any) -> None:
-            nonlocal n
-            n += 1
-            counts[worker] = n
-
-        def measure(body: Any) -> None:
-            nonlocal n
-            if n < SAMPLES:
-                latencies[n] = time.perf_counter_ns() - int.from_bytes(body[:8], "little")
-            n += 1
-            counts[worker] = n
-
-        return measure if self.rate else count
-
-    def body(self) -> bytes:
-        return time.perf_counter_ns().to_bytes(8, "little") + bytes(self.size - 8)
-
-
-LIFE = Incarnation("bench", 1, 0)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
-def decode(body: bytes | memoryview) -> bytes | memoryview:
-    """The identity codec."""
-    return body
-
-
-# -- baselines
-
-
-def push(setup: Setup, *, direct: bool) -> None:
-    """A plain sender."""
-    context = zmq.Context()
-    out = context.socket(zmq.PUSH)
-    if direct:
-        connect(out, setup)
-    else:
-        out.connect(f"ipc://{setup.folder}/push")
-    send_plain(setup, out.send)
-
-
-def send_plain(setup: Setup, send: Callable[[bytes], Any]) -> None:
-    """Flood, or keep the rate."""
-    if not setup.rate:
-        body = setup.body()
-        while True:
-            send(body)
-    due = time.perf_counter()
-    while True:
-        due += 1 / setup.rate
-        time.sleep(max(0.0, due - time.perf_counter()))
-        send(setup.body())
-
-
-def connect(out: Any, setup: Setup) -> None:
-    """Connect a CURVE client to every worker."""
-    out.curve_publickey, out.curve_secretkey = setup.sender.public.encode(), setup.sender.secret.encode()
-    for i, keys in enumerate(setup.keys):
-        out.curve_serverkey = keys.public.encode()
-        out.connect(setup.endpoint(i))
-
-
-def serve(into: Any, setup: Setup, worker: int) -> None:
-    """Bind a CURVE server."""
-    keys = setup.keys[worker]
-    into.curve_publickey, into.curve_secretkey, into.curve_server = keys.public.encode(), keys.secret.encode(), True
-    into.bind(setup.endpoint(worker))
-
-
-def pull(setup: Setup, worker: int, *, direct: bool) -> None:
-    """A plain receiver."""
-    context = zmq.Context()
-    into = context.socket(zmq.PULL)
-    if direct:
-        serve(into, setup, worker)
-    else:
-        into.connect(f"ipc://{setup.folder}/pull-{worker}")
-    handler, recv = setup.handler(worker), into.recv
-    while True:
-        handler(decode(recv()))
-
-
-def push_proxy(setup: Setup) -> None:
-    """The sender's proxy."""
-    context = zmq.Context()
-    front, back = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    front.bind(f"ipc://{setup.folder}/push")
-    connect(back, setup)
-    zmq.proxy(front, back)
-
-
-def pull_proxy(setup: Setup, worker: int) -> None:
-    """A receiver's proxy."""
-    context = zmq.Context()
-    front, back = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    serve(front, setup, worker)
-    back.bind(f"ipc://{setup.folder}/pull-{worker}")
-    zmq.proxy(front, back)
-
-
-# -- ganglion
-
-
 def admit(context: Context, channel: ChannelWiring, peers: dict[str, DesiredPeer]) -> None:
     """Answer CURVE handshakes as the control thread does."""
     policy = ZapPolicy()
@@ -265,7 +98,7 @@ def place(setup: Setup, worker: int | None, host: Host) -> InProcess:
 
 
 def agent_sender(setup: Setup, *, sidecar: bool, pipeline: bool = False) -> None:
-    """An agent that sends from its loop's thread."""
+    """An agent whose one callback sends for ever, as a plain sender does."""
     loop = DataLoop()
     asyncio.set_event_loop(loop)
     reactor = Reactor(loop)
@@ -274,18 +107,7 @@ def agent_sender(setup: Setup, *, sidecar: bool, pipeline: bool = False) -> None
     outlet = plane.outlet("out")
     if not sidecar:
         plane.apply({"out": setup.stages() if pipeline else setup.receivers()})
-
-    def flood() -> None:
-        body = setup.body()
-        send = outlet.send
-        while True:
-            send(body)
-
-    def beat(due: float) -> None:
-        outlet.send(setup.body())
-        loop.call_at(due + 1 / setup.rate, beat, due + 1 / setup.rate)
-
-    loop.call_soon(*((beat, loop.time()) if setup.rate else (flood,)))
+    loop.call_soon(lambda: send_plain(setup, outlet.send))
     loop.run_forever()
 
 
@@ -340,9 +162,6 @@ def sidecar_of(setup: Setup, worker: int | None) -> None:
     loop.run_forever()
 
 
-# -- running
-
-
 def roles(case: str, setup: Setup) -> dict[str, Callable[[], None]]:
     """Role → what its process runs."""
     each: dict[str, Callable[[int], None]]
@@ -364,72 +183,10 @@ def roles(case: str, setup: Setup) -> dict[str, Callable[[], None]]:
         once = {"sender": lambda: agent_sender(setup, sidecar=False)}
         each = {"receiver": lambda w: agent_receiver(setup, w, sidecar=False)}
     made: dict[str, Callable[[], None]] = {}
-    for name, run in each.items():
+    for name, begin in each.items():
         for worker in range(setup.workers):
-            made[f"{name} {worker}"] = lambda run=run, worker=worker: run(worker)  # type: ignore[misc]
+            made[f"{name} {worker}"] = partial(begin, worker)
     return {**made, **once}
-
-
-def _child(run: Callable[[], None]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 50)
-    run()
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-Roles = Callable[[str, Setup], dict[str, Callable[[], None]]]
-"""(case, setup) → role → what its process runs."""
-
-
-@dataclass
-class Result:
-    """Of one run."""
-
-    per_second: float
-    cpu: dict[str, float]
-    latencies: list[int]
-
-
-def run(case: str, size: int, workers: int, *, seconds: float, rate: int = 0, roles: Roles = roles) -> Result:
-    """Start all processes of a case, wait until messages flow, measure."""
-    folder = Path(tempfile.mkdtemp(prefix="gb"))
-    setup = Setup(size, workers, rate, folder)
-    processes = {}
-    fork = multiprocessing.get_context("fork")
-    try:
-        for name, what in roles(case, setup).items():
-            processes[name] = fork.Process(target=_child, args=(what,), daemon=True)
-            processes[name].start()
-        deadline = time.monotonic() + 20
-        while not all(setup.counts):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{case}: no messages after 20 s: {list(setup.counts)}")
-            time.sleep(0.01)
-        time.sleep(WARM_UP_SECONDS)
-        used = {name: cpu_seconds(process.pid or 0) for name, process in processes.items()}
-        count, began = sum(setup.counts), time.perf_counter()
-        first = list(setup.counts)
-        time.sleep(seconds)
-        done, took = sum(setup.counts) - count, time.perf_counter() - began
-        cpu: dict[str, float] = {}
-        for name, process in processes.items():
-            role = name.rstrip("0123456789 ")
-            cpu[role] = cpu.get(role, 0.0) + (cpu_seconds(process.pid or 0) - used[name]) / max(done, 1) * 1e6
-        samples = [setup.latencies[w][i] for w in range(workers) for i in range(first[w], min(setup.counts[w], SAMPLES))] if rate else []
-        return Result(done / took, cpu, samples)
-    finally:
-        for process in processes.values():
-            process.kill()
-        for process in processes.values():
-            process.join()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def throughput_rows(results: dict[tuple[str, int, int], list[Result]]) -> list[dict[str, Any]]:
@@ -439,17 +196,25 @@ def throughput_rows(results: dict[tuple[str, int, int], list[Result]]) -> list[d
         rates = [result.per_second for result in runs]
         median = statistics.median(rates)
         row: dict[str, Any] = {"case": f"{case} {size} B ×{workers}", "median": median, "low": min(rates), "high": max(rates)}
-        baseline, least = TARGETS.get((case, size), ("proxies" if case == "sidecars" else "bare", 0.0))
+        baseline, least = TARGETS.get((case, size), (BASELINES.get(case, ""), 0.0))
         others = results.get((baseline, size, workers))
-        if case in ("sidecars", "in-process") and others:
+        if others:
             ratios = [mine.per_second / other.per_second for mine, other in zip(runs, others, strict=True)]
-            row |= {"of": baseline, "ratio": statistics.median(ratios), "target": least or None}
+            row |= {
+                "of": baseline,
+                "ratio": statistics.median(ratios),
+                "ratios": f"{min(ratios):.2f}-{max(ratios):.2f}",
+                "target": least or None,
+            }
             row["met"] = row["ratio"] >= least if least else None
-        for role in ("sender", "sender sidecar", "stage", "receiver sidecar", "receiver"):
-            if role in runs[0].cpu:
-                row[f"{role} µs"] = statistics.median(result.cpu[role] for result in runs)
-        rows.append(row)
+        rows.append(row | cpu_columns(runs))
     return rows
+
+
+def cpu_columns(runs: list[Result]) -> dict[str, float]:
+    """CPU µs per message of every process."""
+    known = (role for role in ("sender", "sender sidecar", "stage", "receiver sidecar", "receiver") if role in runs[0].cpu)
+    return {f"{role} µs": statistics.median(result.cpu[role] for result in runs) for role in known}
 
 
 def latency_rows(results: dict[str, list[Result]]) -> list[dict[str, Any]]:
@@ -461,7 +226,7 @@ def latency_rows(results: dict[str, list[Result]]) -> list[dict[str, Any]]:
         p99 = statistics.median(p[98] for p in percentiles) / 1000
         row: dict[str, Any] = {"case": case, "p50 µs": p50, "p99 µs": p99, "low": min(p[49] for p in percentiles) / 1000}
         row["high"] = max(p[49] for p in percentiles) / 1000
-        rows.append(row)
+        rows.append(row | cpu_columns(runs))
     by_case = {row["case"]: row for row in rows}
     for mine, other in (("sidecars", "proxies"), ("in-process", "bare")):
         if mine in by_case and other in by_case:
@@ -487,12 +252,12 @@ def main(arguments: list[str] | None = None) -> None:
         for size in map(int, options.sizes.split(",")):
             for workers in map(int, options.workers.split(",")):
                 for case in cases:
-                    results.setdefault((case, size, workers), []).append(run(case, size, workers, seconds=options.seconds))
+                    results.setdefault((case, size, workers), []).append(run(case, size, workers, seconds=options.seconds, roles=roles))
         for case in PIPELINES if set(CASES) <= set(cases) else ():
-            results.setdefault((case, 1000, 1), []).append(run(case, 1000, 1, seconds=options.seconds))
+            results.setdefault((case, 1000, 1), []).append(run(case, 1000, 1, seconds=options.seconds, roles=roles))
         if not options.no_latency:
             for case in cases:
-                latencies.setdefault(case, []).append(run(case, 1000, 1, seconds=2.0, rate=1000))
+                latencies.setdefault(case, []).append(run(case, 1000, 1, seconds=2.0, rate=1000, roles=roles))
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     title = "PushPull with CURVE, messages per second (at least once: sidecars, in-process; best effort: proxies, bare)"
     render(title, throughput_rows(results), RESULTS / "dataplane.json", RESULTS / "dataplane.png")

@@ -29,6 +29,7 @@ from typing import Any
 from bench.report import RESULTS, render
 from hack.kind import fakenodes, golang
 from hack.kind.provider import by_name
+from hack.kind.steps import KindError
 from tests.support.apiserver import ApiServer
 from tests.support.domain import Cluster, install_definitions
 from tests.support.operator import OperatorProcess
@@ -218,7 +219,9 @@ def spread(case: str, values: list[float]) -> dict[str, Any]:
 
 def main() -> int:
     """Run the bench; returns 1 when a bound of the project is exceeded."""
-    parser = argparse.ArgumentParser(prog="python -m bench.operator", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.operator", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--agents", type=int, default=1000, help="objects of each kind (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, alternating (default: %(default)s)")
     arguments = parser.parse_args()
@@ -253,4 +256,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KindError as error:
+        sys.exit(f"the tools of this bench are missing: {error}")
