@@ -13,7 +13,6 @@ import time
 import zmq
 
 from ganglion.runtime.connections import DesiredPeer, difference
-from ganglion.runtime.errors import GanglionError
 from ganglion.runtime.links import NO_SLOT, Frame, Identity, Link, LinkUser
 from ganglion.runtime.reactor import NOBLOCK, NOBLOCK_MORE, Reactor, readable
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_ipc_socket, make_socket
@@ -207,6 +206,19 @@ class ConnectedPort:
     # -- inside
 
     def _open(self, desired: DesiredPeer) -> None:
+        try:
+            socket, monitor = self._dial(desired)
+        except zmq.ZMQError as error:
+            # A peer says itself what its key and port are, and descriptors may be short: the other peers must not suffer.
+            if desired.link not in self._retry:
+                log.warning("cannot connect to %s at %s: %s; trying again", desired.link, desired.endpoint, error)
+            self._try_again(desired.link, RETRY_MAX_SECONDS)
+            return
+        connection = self._connections[desired.link] = _Connection(self, desired, socket, monitor, self._slotted)
+        connection.send(frames.encode_control(frames.HELLO, self._identity.fields()))
+        self._reactor.changed(self)
+
+    def _dial(self, desired: DesiredPeer) -> tuple[Socket, Socket]:
         if desired.endpoint.startswith("ipc:"):
             socket = make_ipc_socket(self._context, zmq.DEALER, max_message_bytes=self._max_frame_bytes, high_water_mark=0)
             # A frozen process keeps its ipc connection; only its silence shows.
@@ -221,16 +233,17 @@ class ConnectedPort:
                 max_message_bytes=self._max_frame_bytes,
                 high_water_mark=0,
             )
+        monitor: Socket | None = None
         try:
             monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             socket.connect(desired.endpoint)
-        except zmq.ZMQError as error:
+        except zmq.ZMQError:
             socket.disable_monitor()
+            if monitor is not None:
+                monitor.close(0)
             socket.close(0)
-            raise GanglionError(f"cannot connect to {desired.endpoint}: {error}") from error
-        connection = self._connections[desired.link] = _Connection(self, desired, socket, monitor, self._slotted)
-        connection.send(frames.encode_control(frames.HELLO, self._identity.fields()))
-        self._reactor.changed(self)
+            raise
+        return socket, monitor
 
     def _drain_connection(self, connection: _Connection, budget: int) -> bool:
         recv, slotted, slot = connection.socket.recv, self._slotted, NO_SLOT
@@ -307,8 +320,9 @@ class ConnectedPort:
             log.info("link to %s lost: %s", link, why)
         self._drop(connection, crashed=True, say_bye=False)
         _, delay = self._retry.get(link, (0.0, RETRY_SECONDS))
-        if connection.at_odds:
-            delay = RETRY_MAX_SECONDS
+        self._try_again(link, RETRY_MAX_SECONDS if connection.at_odds else delay)
+
+    def _try_again(self, link: str, delay: float) -> None:
         # Jitter: a binder that restarts is not greeted by all its peers at once.
         due = time.monotonic() + delay * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         self._retry[link] = (due, min(delay * 2, RETRY_MAX_SECONDS))

@@ -71,9 +71,15 @@ def rewire(socket: Socket, change: Change, *, curve: bool) -> None:
         with suppress(zmq.ZMQError):  # ENOENT: libzmq gave the connection up by itself
             socket.disconnect(where)
     for peer in change.connect:
-        if curve:
-            socket.curve_serverkey = peer.key.encode()
-        socket.connect(peer.endpoint)
+        try:
+            if curve:
+                socket.curve_serverkey = peer.key.encode()
+            socket.connect(peer.endpoint)
+        except zmq.ContextTerminated:
+            raise
+        except zmq.ZMQError as error:
+            # A peer says itself what its key and port are: the others must not suffer.
+            log.warning("cannot connect to %s at %s: %s", peer.link, peer.endpoint, error)
 
 
 class SteerableProxy:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
+from typing import Any
 
+import pytest
 import zmq
 
 from ganglion.runtime.connected_port import ConnectedPort
 from tests.support.aio import eventually
 from tests.support.dataplane import bench
+from tests.support.node import ZapThread
 from tests.support.wirings import channel
 
 
@@ -36,5 +40,36 @@ def test_a_peer_whose_bye_waits_unread_leaves_the_directory() -> None:
             # A peer that is not listed any more is not tried again either.
             port.tick(time.monotonic() + 3600.0)
             assert port.sockets == []
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "poison", [{"key": "#" * 40}, {"key": "no key"}, {"endpoint": "tcp://127.0.0.1:-5"}], ids=["overflow", "key", "port"]
+)
+def test_a_peer_that_cannot_be_connected_to_keeps_nobody_from_the_others(poison: dict[str, Any]) -> None:
+    """A member says itself what its key and its port are."""
+
+    async def story() -> None:
+        with bench(curve=True) as world:
+            zap = ZapThread(world.context)
+            sink = world.member("dst-1", channel("in", "work", "Pull", bind=True))
+            world.inlet(sink, "in")
+            source = world.member("src-0", channel("out", "work", "Push", bind=False))
+            zap.policy.replace(world.allowed())
+            outlet = source.plane.outlet("out")
+            sink.plane.apply({"in": {"src-0": source.as_peer("out")}})
+            good = sink.as_peer("in")
+            bad = replace(good, replica="dst-0", **poison)
+            try:
+                source.plane.apply({"out": {"dst-0": bad, "dst-1": good}})
+                outlet.send(b"one")
+                await eventually(lambda: sink.got == ["one"])
+                # It may still become a peer like any other.
+                source.plane.apply({"out": {"dst-0": good}})
+                await eventually(lambda: outlet.at_rest and outlet.wired == 1)
+            finally:
+                world.close()
+                zap.stop()
 
     asyncio.run(story())

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -362,6 +362,22 @@ def test_a_binder_back_with_another_key_gets_messages_again(world: World, mode: 
     world.wire()
     sender.outlet.send(b"two")
     world.driver.until(lambda: new.got == [b"two"])
+
+
+@pytest.mark.parametrize("mode", ["curve", "sidecars-curve"])
+@pytest.mark.parametrize("poison", [{"key": "#" * 40}, {"endpoint": "tcp://127.0.0.1:-5"}], ids=["key", "port"])
+def test_a_peer_that_cannot_be_connected_to_keeps_nobody_from_the_others(world: World, mode: Mode, poison: dict[str, Any]) -> None:
+    """A member says itself what its key and its port are."""
+    sender = world.add("s", "Push", mode, bind=False)
+    receiver = world.add("w", "Pull", mode, bind=True)
+    receiver.apply(sender)
+    bad = replace(receiver.peer(), replica="bad", **poison)
+    want = {"bad": bad, "w": receiver.peer()}
+    sender.plane.apply({"push": want})
+    if sender.sidecar is not None:
+        sender.sidecar.apply(want)
+    sender.outlet.send(b"one")
+    world.driver.until(lambda: receiver.got == [b"one"])
 
 
 @pytest.mark.parametrize("mode", MODES)
