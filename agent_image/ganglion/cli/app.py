@@ -15,6 +15,7 @@ _COMMANDS = {
     "down": ("ganglion.cli.change", "Shut a running domain down in order."),
     "get": ("ganglion.cli.inspect", "Show name servers, channels, agents or replicas."),
     "logs": ("ganglion.cli.inspect", "Show what an agent printed."),
+    "stack": ("ganglion.cli.stack", "Show where every thread of an agent is now."),
     "scale": ("ganglion.cli.change", "Change an agent's number of replicas."),
     "delete": ("ganglion.cli.change", "End and remove an agent, a channel or the name server."),
     "validate": ("ganglion.cli.up", "Check manifests; start nothing."),

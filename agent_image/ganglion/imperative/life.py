@@ -26,6 +26,8 @@ from ganglion.imperative.hosts import bind_tcp, numeric_host, tcp_endpoint
 from ganglion.imperative.ports import Call, CallPort, Pool, encode_result, execute
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
+from ganglion.runtime import stacks
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import make_socket
 from ganglion.sdk.agent import Agent
 
@@ -42,6 +44,8 @@ IDLE_SECONDS = 1.0
 TASK_SECONDS = 1.0
 _UNSAFE = frozenset({"ping", "is_running"})
 """Cannot block: answered by the control thread itself."""
+STACKS = "ganglion.stacks"
+"""Method of a call that asks for the stacks of all threads; no user's method can have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ class Life:
                 # Not the loop's own handlers: these also run while a handler blocks.
                 for number in (signal.SIGTERM, signal.SIGINT):
                     signal.signal(number, self._signalled)
+                stacks.install(stacks_file(self.life), (self.loop,))
             self.core.looping = True
             self._changed()
             on_running()
@@ -265,6 +270,8 @@ class Life:
             self.kill()
         elif call.method in _UNSAFE:
             self.control.calls.answer(call, *execute(self.agent, call))
+        elif call.method == STACKS:
+            self.control.calls.reply(call, stacks.describe((self.loop,)))
         else:
             target = self if call.method == "member" and not hasattr(self.agent, "member") else self.agent
             if not self._pool.run(lambda: self.control.answer(call, *execute(target, call))):
@@ -373,3 +380,8 @@ class Life:
 
 async def _await(value: Any) -> Any:
     return await value
+def stacks_file(life: bytes) -> str:
+    """Name under which `runtime.stacks` finds the process of this life."""
+    return f"{stacks.NAME}-{life.hex()}"
+
+

@@ -21,6 +21,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from ganglion.runtime import stacks
 from ganglion.runtime.app_session import AppSession
 from ganglion.runtime.member_session import MemberSession
 from ganglion.runtime.session import BEAT_SECONDS
@@ -201,6 +202,7 @@ class ControlThread:
         signal.set_wakeup_fd(self._wake_send.fileno(), warn_on_full_buffer=False)
 
     def force_exit_after(self, seconds: float | None, code: int = 1) -> None:
+        stacks.watched(True)
         """End the process with `os._exit(code)` from the control thread in so many seconds; None takes it back. Any thread."""
         self._exit_at = None if seconds is None else (time.monotonic() + seconds, code)
         self._wake()
@@ -223,6 +225,7 @@ class ControlThread:
         with contextlib.suppress(OSError):
             self._wake_send.send(b"\0")
 
+        stacks.watched(False)
     def _in_loop(self, callback: Callable[..., None]) -> Callable[..., None]:
         def call(*args: object) -> None:
             # The loop may close while the thread still beats.
@@ -327,7 +330,9 @@ class ControlThread:
             return
         if self._on_signal is not None:
             for number in data:
-                if number:
+                if number == stacks.SIGNAL and number:
+                    stacks.answer()
+                elif number:
                     if self._grace is not None:
                         self._exit_at = self._exit_at or (time.monotonic() + self._grace, 1)
                         self._grace = None

@@ -171,3 +171,7 @@ def _rest(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any,
             waits_for = coroutine.send(sent) if error is None else coroutine.throw(error)
         except StopIteration as stop:
             return stop.value
+
+
+STEPPER: types.CodeType = _rest.__code__
+"""What drives a handler's coroutine by hand: its local `coroutine` is what is really awaited."""

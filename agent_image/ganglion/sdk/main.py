@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ganglion.runtime import stacks
 from ganglion.runtime.errors import ConfigurationError
 from ganglion.runtime.logs import configure
 from ganglion.runtime.loop import DataLoop
@@ -71,11 +72,13 @@ def run_agent(environment: Mapping[str, str]) -> int:
     configure(
         environment, agent=wiring.agent.name, replica=here.replica, context=lambda: process.log_context() if process is not None else {}
     )
+    stacks.install()
     # First the code: what cannot be imported needs no sockets.
     target = load_target(wiring.agent.target, here.code_dir)
     link = ProcessLink(wiring, here)
     with contextlib.closing(DataLoop()) as loop:
         asyncio.set_event_loop(loop)
+        stacks.install(loops=(loop,))
         try:
             process = AgentProcess(wiring, here.replica, target, link, loop)
             return process.run()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ganglion.cli import main
+from ganglion.cli.app import _COMMANDS, _PROCESSES
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def test_a_bad_command_line_is_64(arguments: list[str], capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    "arguments", [["get"], ["down"], ["scale", "a", "--replicas", "2"], ["delete", "agent", "a"], ["get", "-d", "shop"]]
+    "arguments", [["get"], ["down"], ["stack", "a"], ["scale", "a", "--replicas", "2"], ["delete", "agent", "a"], ["get", "-d", "shop"]]
 )
 def test_without_a_domain_it_is_69(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 69
@@ -59,7 +60,7 @@ def test_validate_tells_what_is_valid(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_help_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("up", "down", "get", "logs", "scale", "delete", "validate", "version", "agent", "sidecar", "nameserver", "drain"):
+    for command in (*_COMMANDS, *_PROCESSES):
         assert main([command, "--help"]) == 0
         text = capsys.readouterr().out
         assert text.lower().startswith(f"usage: ganglion {command}")
