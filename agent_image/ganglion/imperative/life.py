@@ -27,7 +27,6 @@ from ganglion.imperative.ports import Call, CallPort, Pool, encode_result, execu
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
 from ganglion.runtime import stacks
-from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import make_socket
 from ganglion.sdk.agent import Agent
 
