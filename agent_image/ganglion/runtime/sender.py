@@ -225,6 +225,9 @@ class Sender:
             if link is None:
                 return
             pending.popleft()
+            if len(self._links) > 1:
+                # Of links that are equally loaded, the one comes next that has waited longest.
+                self._links[link.key] = self._links.pop(link.key)
             link.alone = batch.suspect
             # The others of a suspect's batch come back with it when it is settled.
             batch.returned = batch.full & ~batch.done & ~open_
@@ -283,21 +286,20 @@ class Sender:
         return None, 0
 
     def _best(self, batch: Batch, live: int) -> HoldingLink | None:
+        """The link that holds least for its window, which is as large as its receiver is quick; of equals the larger window, then who waits longest."""
         best: HoldingLink | None = None
-        room = 0
         fallback: HoldingLink | None = None
         size = len(batch.frame)
         for link in self._links.values():
             if not link.window or link.draining:
                 continue
-            free = link.window - link.used
             # An idle link takes any batch: a window smaller than a batch must not stop the stream.
-            if link.held and (free < live or link.used_bytes + size > link.window_bytes or batch.suspect or link.alone):
+            if link.held and (link.window - link.used < live or link.used_bytes + size > link.window_bytes or batch.suspect or link.alone):
                 continue
             if link.key == batch.avoid:
                 fallback = link
-            elif best is None or free > room:
-                best, room = link, free
+            elif best is None or (link.used * best.window, best.window) < (best.used * link.window, link.window):
+                best = link
         return best or fallback
 
     def _ack_mask(self, link: HoldingLink, batch: Batch, mask: int, code: int) -> None:

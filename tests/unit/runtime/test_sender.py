@@ -79,6 +79,33 @@ def test_batches_wait_for_credit_and_are_never_split() -> None:
     assert frames.data_head(peer.frames[2])[1:4] == (4, STREAM, 8)
 
 
+def test_links_get_messages_in_proportion_to_their_windows() -> None:
+    """A receiver that is slow grants a small window: it is idle before, not after, a quick one is full."""
+    h = Harness()
+    quick, slow = h.link("quick", messages=64), h.link("slow", messages=8)
+    for held in range(1, 10):
+        h.offer(1)
+        h.sender.pump()
+        assert len(slow.frames) == (1 if held > 1 else 0), f"{held} messages are held"
+    for _ in range(63):
+        h.offer(1)
+        h.sender.pump()
+        # As far as whole messages go, both are equally full.
+        assert abs(len(quick.frames) / 64 - len(slow.frames) / 8) <= 1 / 8
+    assert (len(quick.frames), len(slow.frames)) == (64, 8)
+
+
+def test_idle_links_take_turns() -> None:
+    h = Harness()
+    peers = {name: h.link(name) for name in "abc"}
+    for turn in range(3):
+        for name in "abc":
+            first = h.offer(2)
+            h.sender.pump()
+            assert {n: len(peer.frames) for n, peer in peers.items()} == {n: turn + (n <= name) for n in "abc"}
+            h.done(name, first, 2)
+
+
 def test_an_idle_link_takes_a_batch_larger_than_its_window() -> None:
     h = Harness()
     peer = h.link("a", messages=1, size=10)
