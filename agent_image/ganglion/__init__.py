@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ganglion.imperative.addresses import AgentAddress, AgentChannel, SocketAddress
     from ganglion.imperative.agents import run_agent, run_nameserver
     from ganglion.imperative.errors import AgentNameTaken, AgentStartError, CallTimeout, CommunicationError, NamingError
+    from ganglion.imperative.futures import Future
     from ganglion.imperative.logger import Logger, run_logger
     from ganglion.imperative.nameserver import NameServer
     from ganglion.imperative.proxy import NSProxy, Proxy
@@ -44,6 +45,7 @@ __all__ = [
     "CommunicationError",
     "DecodeError",
     "EncodeError",
+    "Future",
     "GanglionError",
     "HandlerError",
     "Logger",
@@ -72,6 +74,7 @@ _HOMES = {
     "ganglion.imperative.addresses": ("AgentAddress", "AgentChannel", "SocketAddress"),
     "ganglion.imperative.agents": ("run_agent", "run_nameserver"),
     "ganglion.imperative.errors": ("AgentNameTaken", "AgentStartError", "CallTimeout", "CommunicationError", "NamingError"),
+    "ganglion.imperative.futures": ("Future",),
     "ganglion.imperative.logger": ("Logger", "run_logger"),
     "ganglion.imperative.nameserver": ("NameServer",),
     "ganglion.imperative.proxy": ("NSProxy", "Proxy"),

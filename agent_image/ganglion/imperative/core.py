@@ -25,6 +25,7 @@ from ganglion.imperative.serializers import fast, serializer_name
 from ganglion.imperative.settings import config
 from ganglion.imperative.sockets import Entry, Key, Sockets
 from ganglion.runtime.errors import ReplierLost, RequestTimeout, SendTimeout
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import Context, Socket
 from ganglion.sdk.agent import Agent
 from ganglion.sdk.base import AgentCore
@@ -61,7 +62,7 @@ class Core(AgentCore):
         *,
         name: str,
         host: str,
-        loop: asyncio.AbstractEventLoop,
+        loop: DataLoop,
         context: Context,
         transport: str | None,
         serializer: str | None,
@@ -214,7 +215,7 @@ class Core(AgentCore):
 
     def _open(self, entry: Entry) -> None:
         entry.open = True
-        self.loop.add_reader(entry.socket.fileno(), entry.drain)
+        self.loop.add_direct_reader(entry.socket.fileno(), entry.drain)
         # The descriptor tells of changes only: what has come before is looked for now.
         self.loop.call_soon(entry.drain)
 
@@ -378,7 +379,7 @@ class Core(AgentCore):
             for key in self.sockets.keys(one):
                 self.senders.pop(key, None)
             if one.drain is not None:
-                self.loop.remove_reader(one.socket.fileno())
+                self.loop.remove_direct_reader(one.socket.fileno())
             self.sockets.close(one, linger)
 
     def close_all(self, linger: float | None) -> None:
@@ -407,7 +408,7 @@ class Core(AgentCore):
         for entry in self.sockets.entries():
             entry.open = False
             if entry.drain is not None:
-                self.loop.remove_reader(entry.socket.fileno())
+                self.loop.remove_direct_reader(entry.socket.fileno())
 
     def spawn(self, awaitable: Awaitable[Any], what: str) -> asyncio.Task[Any]:
         """Run what a handler returned."""

@@ -27,6 +27,7 @@ from ganglion.imperative.ports import Call, CallPort, Pool, encode_result, execu
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
 from ganglion.runtime import stacks
+from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import make_socket
 from ganglion.sdk.agent import Agent
 
@@ -85,7 +86,7 @@ class Life:
         self._ending = False
         self._ended = threading.Event()
         self._main = threading.get_ident()
-        self.loop = asyncio.new_event_loop()
+        self.loop = DataLoop()
         self.loop.set_exception_handler(self._loop_failed)
         self._pool = Pool(self.name)
         host = spec.host
@@ -176,7 +177,7 @@ class Life:
             self.core.looping = True
             self._changed()
             on_running()
-            self.loop.add_reader(self._port.socket.fileno(), self._drain_calls)
+            self.loop.add_direct_reader(self._port.socket.fileno(), self._drain_calls)
             self.loop.call_soon(self._begin)
             self.loop.run_forever()
             if not self._killed:
@@ -261,16 +262,18 @@ class Life:
             self._call_failed(call, error)
         else:
             self._port.answer(call, *encode_result(task.result()))
+        # To answer may have taken the edge of the descriptor: a call that has come meanwhile would not be told of.
+        self.loop.call_soon(self._drain_calls)
 
     def _unsafe_call(self, call: Call) -> None:
         """Control thread."""
         if call.method == "kill":
             self.control.calls.reply(call, None)
             self.kill()
-        elif call.method in _UNSAFE:
-            self.control.calls.answer(call, *execute(self.agent, call))
         elif call.method == STACKS:
             self.control.calls.reply(call, stacks.describe((self.loop,)))
+        elif call.method in _UNSAFE:
+            self.control.calls.answer(call, *execute(self.agent, call))
         else:
             target = self if call.method == "member" and not hasattr(self.agent, "member") else self.agent
             if not self._pool.run(lambda: self.control.answer(call, *execute(target, call))):
@@ -362,7 +365,7 @@ class Life:
                 self.core.close_all(0 if self._killed else None)
                 self.core.finish()
         if hasattr(self, "_port"):
-            self.loop.remove_reader(self._port.socket.fileno())
+            self.loop.remove_direct_reader(self._port.socket.fileno())
             self._port.close()
         pending = asyncio.all_tasks(self.loop)
         for task in pending:
@@ -377,10 +380,10 @@ class Life:
         self.control.close()
 
 
-async def _await(value: Any) -> Any:
-    return await value
 def stacks_file(life: bytes) -> str:
     """Name under which `runtime.stacks` finds the process of this life."""
     return f"{stacks.NAME}-{life.hex()}"
 
 
+async def _await(value: Any) -> Any:
+    return await value

@@ -13,6 +13,7 @@ from ganglion.imperative.addresses import SocketAddress, address_to_host_port
 from ganglion.imperative.calls import PeerLost, WrongLife
 from ganglion.imperative.errors import CallTimeout, CommunicationError, NamingError
 from ganglion.imperative.frames import Record
+from ganglion.imperative.futures import Future
 from ganglion.imperative.settings import config, nameserver_address
 
 POLL_SECONDS = 0.05
@@ -249,6 +250,18 @@ class Proxy:
                     raise CommunicationError(f"agent {self._name!r}: {error}") from error
         raise AssertionError("the loop above returns or raises")
 
+    def _submit(self, method: str, arguments: tuple[Any, ...], named: dict[str, Any], mode: str, seconds: float | None) -> Future:
+        def once(again: Callable[[], Future] | None) -> Future:
+            record = self._locate()
+            endpoint = record.safe if mode == "safe" else record.control
+            return calls.submit(endpoint, method, arguments, named, life=record.life, timeout=seconds, again=again)
+
+        def again() -> Future:
+            self._record = None
+            return once(None)
+
+        return once(again)
+
     def _take_mode(self, method: str) -> tuple[str, float | None]:
         mode, seconds = self._mode, self._seconds
         object.__setattr__(self, "_mode", "")
@@ -302,6 +315,14 @@ class Proxy:
         """The next call is not waited for; what it returns or raises is lost."""
         self._mode = "oneway"
         return self
+
+    @property
+    def future(self) -> Futures:
+        """`proxy.future.method(...)` returns at once, with a `Future` of the result. `proxy.unsafe.future` and `proxy.within(3).future`: as calls."""
+        mode, seconds = self._mode, self._seconds
+        object.__setattr__(self, "_mode", "")
+        object.__setattr__(self, "_seconds", None)
+        return Futures(self, mode, seconds)
 
     def within(self, seconds: float) -> Self:
         """Bound the next call; otherwise `config["CALL_TIMEOUT"]` holds."""
@@ -362,6 +383,29 @@ class Proxy:
         if record is not None:
             calls.release(record.safe)
             calls.release(record.control)
+
+
+class Futures:
+    """What `proxy.future` is: the agent's methods, called without waiting. May be kept; attributes are read and set with the proxy itself."""
+
+    __slots__ = ("_mode", "_proxy", "_seconds")
+
+    def __init__(self, proxy: Proxy, mode: str, seconds: float | None) -> None:
+        if mode == "oneway":
+            raise ValueError("oneway.future: a oneway call has no result; use one of them")
+        self._proxy = proxy
+        self._mode = mode or ("safe" if proxy._safe_default else "unsafe")  # noqa: SLF001 - the two halves of one object
+        self._seconds = seconds
+
+    def __getattr__(self, name: str) -> Callable[..., Future]:
+        if name.startswith("_"):
+            raise AttributeError(f"{name}: names with a leading underscore are the agent's own")
+        mode = "unsafe" if name in _NEVER_SAFE else self._mode
+
+        def call(*arguments: Any, **named: Any) -> Future:
+            return self._proxy._submit(name, arguments, named, mode, self._seconds)  # noqa: SLF001
+
+        return call
 
 
 def proxy_of(record: Record, nsaddr: SocketAddress, *, safe: bool | None) -> Proxy:
