@@ -197,8 +197,9 @@ class TestMember:
         token_file: Path | None = None,
         curve: bool = True,
         host: str = "127.0.0.1",
+        keys: CurveKeys | None = None,
     ) -> None:
-        self.keys = CurveKeys.generate()
+        self.keys = keys or CurveKeys.generate()
         self.heard = Heard()
         self.report = Report(phase="Ready", channels={alias: ChannelReport() for alias in parts})
         self.loop = loop

@@ -31,7 +31,7 @@ from ganglion.wire.control import (
     Welcome,
     encode,
 )
-from ganglion.wire.join import Join
+from ganglion.wire.join import Join, is_key
 
 BEAT_SECONDS = 1.0
 LEASE_SECONDS = 10.0
@@ -173,7 +173,7 @@ class Registry:
         if self.domain is None or join.agent not in self.domain.agents:
             return Refuse(reason="NotDeclared", message=f"agent {join.agent!r} is not declared (yet)", retry=True)
         holder = self._by_key.get(join.key) if join.key else None
-        if holder is not None and holder.replica != join.replica:
+        if holder is not None and holder.replica != join.replica and not _proves(user_id, holder):
             return Refuse(reason="NotAuthenticated", message="not authenticated", retry=True)
         member = self._members.get(join.replica)
         newest = member.incarnation if member is not None else self._fences.get(join.replica)
@@ -351,11 +351,14 @@ class Registry:
         self._directories.enter(member)
 
     def _set_key(self, member: Member, key: str) -> None:
-        if not key or key == member.key:
+        if key == member.key or not is_key(key):
             return
         holder = self._by_key.get(key)
         if holder is not None and holder is not member:
-            return
+            if not _proves(member.user_id, holder):
+                return
+            holder.key = ""
+            self._directories.changed(holder)
         self._by_key.pop(member.key, None)
         member.key = key
         self._by_key[key] = member
@@ -391,6 +394,14 @@ class Registry:
 
 def _same_life(one: Incarnation, other: Incarnation) -> bool:
     return (one.uid, one.start) == (other.uid, other.start)
+
+
+def _proves(user_id: str, holder: Member) -> bool:
+    """Whether a key is its own whose connection has this CURVE key, and not that of `holder`, who announced it as that of an agent behind it.
+
+    Peers know the key; one of them may announce it first after a restart.
+    """
+    return bool(user_id) and user_id == holder.key != holder.user_id
 
 
 def _visible(report: Report) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ name server can check before it decodes anything (see `ganglion.wire.join`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -55,7 +55,7 @@ class Ledger(msgspec.Struct, frozen=True, array_like=True):
 class ChannelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one replica reports about one alias with every beat."""
 
-    port: int = 0
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
     """TCP port this replica listens on for the channel; 0 when it does not bind or is not listening yet."""
     wired: int = 0
     """Peers of the opposite role with which a link is up in both directions (PubSub: whose beacon was echoed)."""

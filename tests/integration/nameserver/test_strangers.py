@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_context, make_socket
-from ganglion.wire.control import Beat, Bye, Incarnation, Notice, Part, Refuse, Report, decode, encode
+from ganglion.wire.control import Beat, Bye, ChannelReport, Incarnation, Notice, Part, Refuse, Report, decode, encode
 from ganglion.wire.join import Join, encode_join
 from tests.support.nameserver import Members, NameServerProcess, TestMember, members, pipeline
 from tests.support.wait import wait_for
@@ -163,6 +163,55 @@ def test_member_cannot_speak_for_another(server: NameServerProcess, join: Member
     thief.close()
     assert [member.replica for member in server.admin.status().members] == ["source-0", "worker-0"]
     assert victim.heard.refusals == []
+
+
+def test_a_key_belongs_to_whoever_can_prove_it(server: NameServerProcess, join: Members, context: Context) -> None:
+    """Peers know a replica's public key: one of them may announce it first, when the name server has restarted."""
+    source = join("source-0", SOURCE).joined()
+    keys = CurveKeys.generate()
+    thieves = [Stranger(context, server) for _ in range(2)]
+    parts = {"in": Part("lines", "Pull")}
+    for thief, frame, beat in (
+        # One says so in its join, one vouches for "the agent behind it", as a sidecar does.
+        (thieves[0], {"replica": "worker-1", "key": keys.public}, ""),
+        (thieves[1], {"replica": "worker-2", "key": ""}, keys.public),
+    ):
+        assert thief.answer(thief.join_frame(token=server.secret_file.read_bytes(), **frame)) is not None
+        thief.socket.send(encode(Beat(epoch="", seq=0, report=Report(), parts=parts, key=beat)))
+        wait_for(lambda: "worker-1" in source.heard.peers, what="the thief")
+    join("worker-0", WORKER, keys=keys).joined()
+    wait_for(lambda: set(source.heard.peers) == {"worker-0"}, what="the owner, and no thief")
+    assert source.heard.peers["worker-0"].key == keys.public
+    for thief in thieves:
+        thief.socket.send(encode(Beat(epoch="", seq=0, report=Report(phase="Ready"), parts=parts, key=keys.public)))
+    join("worker-3", WORKER).joined()
+    wait_for(lambda: set(source.heard.peers) == {"worker-0", "worker-3"}, what="the owner, and no thief")
+    assert "lease over" not in server.log.read_text()
+    for thief in thieves:
+        thief.close()
+
+
+def test_what_no_peer_could_connect_to_is_not_announced(server: NameServerProcess, join: Members, context: Context) -> None:
+    inside = Stranger(context, server)
+    answer = inside.answer(inside.join_frame(agent="source", replica="source-0", key="", token=server.secret_file.read_bytes()))
+    assert answer is not None
+    parts = {"out": Part("lines", "Push")}
+
+    def beat(key: str, port: int) -> None:
+        report = Report(phase="Ready", channels={"out": ChannelReport(port=port)})
+        inside.socket.send(encode(Beat(epoch="", seq=0, report=report, parts=parts, key=key)))
+
+    # 40 characters of Z85 that stand for more than 32 bytes; and none of it.
+    for key in ("#" * 40, "no key"):
+        beat(key, 7600)
+    assert join("worker-0", WORKER).joined().heard.peers == {}
+    beat(inside.keys.public, 7600)
+    for port in (70_000, -5):
+        beat("", port)
+    wait_for(lambda: server.log.read_text().count("cannot be read") == 2, what="two beats that are not believed")
+    peer = join("worker-1", WORKER).joined().heard.peers["source-0"]
+    assert (peer.key, peer.channels["lines"].port) == (inside.keys.public, 7600)
+    inside.close()
 
 
 def test_too_large_and_unknown_version(server: NameServerProcess, join: Members, context: Context) -> None:

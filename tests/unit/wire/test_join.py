@@ -65,6 +65,8 @@ def test_one_changed_byte_is_read_or_refused(data: st.DataObject) -> None:
         ({"host": "evil.example.com"}, "Malformed"),
         ({"host": ""}, "Malformed"),
         ({"key": "short"}, "Malformed"),
+        ({"key": "#" * 40}, "Malformed"),
+        ({"key": "~" * 40}, "Malformed"),
         ({"replica": "a b"}, "Malformed"),
         ({"replica": "wörker-0"}, "Malformed"),
         ({"uid": ""}, "Malformed"),
