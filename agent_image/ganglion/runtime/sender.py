@@ -251,8 +251,9 @@ class Sender:
 
     @property
     def links(self) -> int:
-        """Links with a grant."""
-        return sum(1 for link in self._links.values() if link.window)
+        """Links with a grant. Any thread."""
+        # A copy is made in one step: the control thread reports while `pump` moves entries.
+        return sum(1 for link in list(self._links.values()) if link.window)
 
     @property
     def pending(self) -> int:

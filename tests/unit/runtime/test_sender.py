@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -497,6 +500,35 @@ class Delivery(RuleBasedStateMachine):
 
 TestDelivery = Delivery.TestCase
 TestDelivery.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_links_are_counted_in_another_thread_while_messages_leave() -> None:
+    """The control thread reports how many receivers there are; an exception there would end the process."""
+    h = Harness()
+    for number in range(50):
+        h.link(f"peer-{number}", messages=1 << 20)
+    over = threading.Event()
+    counts: set[int] = set()
+
+    def report() -> None:
+        while not over.is_set():
+            counts.add(h.sender.links)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            reports = pool.submit(report)
+            try:
+                for _ in range(3000):
+                    h.offer(1)
+                    h.sender.pump()
+            finally:
+                over.set()
+            reports.result(10)
+    finally:
+        sys.setswitchinterval(before)
+    assert counts <= {49, 50}
 
 
 @given(
