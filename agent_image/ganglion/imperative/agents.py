@@ -9,6 +9,7 @@ import os
 import threading
 from typing import Any, Literal
 
+from ganglion.codecs.errors import EncodeError
 from ganglion.errors import GanglionError
 from ganglion.imperative.addresses import address_to_host_port
 from ganglion.imperative.errors import AgentStartError, format_exception
@@ -104,10 +105,13 @@ def run_agent(
         A proxy to it.
     Raises:
         AgentStartError: it could not be made: the name is taken, on_init raised, ...; the text has the traceback.
+        EncodeError: an attribute, or the class, cannot travel to another process.
         TimeoutError: no name server answers.
     """
     if on_error not in ("Continue", "Stop"):
         raise ValueError(f"on_error: found {on_error!r}; must be Continue or Stop")
+    if not (isinstance(base, type) and issubclass(base, Agent)):
+        raise TypeError(f"base: found {base!r}; must be a class derived from ganglion.Agent")
     ns = NSProxy(nameserver_address(nsaddr), timeout=LOCATE_SECONDS)
     where, port = address_to_host_port(addr)
     spec = Spec(
@@ -121,7 +125,7 @@ def run_agent(
         attributes=attributes or {},
         stop_on_error=on_error == "Stop",
     )
-    child = _thread(spec) if backend == "thread" else host().spawn("agent", dumps(spec))
+    child = _thread(spec) if backend == "thread" else host().spawn("agent", _by_value(spec))
     record = decode_record(base64.b64decode(child.wait()["record"]))
 
     def forget() -> None:
@@ -135,6 +139,19 @@ def run_agent(
     return proxy_of(record, ns.addr(), safe=safe)
 
 
+def _by_value(spec: Spec) -> bytes:
+    try:
+        return dumps(spec)
+    except EncodeError:
+        for name, value in spec.attributes.items():
+            try:
+                dumps(value)
+            except EncodeError as error:
+                text = str(error).removeprefix(f"codec {error.codec}: ")
+                raise EncodeError(error.codec, f"attributes[{name!r}]: {text}") from error
+        raise
+
+
 def _thread(spec: Spec) -> Child:
     child = Child()
 
@@ -143,6 +160,8 @@ def _thread(spec: Spec) -> Child:
         try:
             # Agents of several processes share no attributes; nor do these.
             life = Life(dataclasses.replace(spec, attributes=loads(dumps(spec.attributes))), in_process=False)
+            if child.given_up:
+                life.kill()
             record = base64.b64encode(encode_record(life.record())).decode("ascii")
             code = life.run(lambda: child.tell({"record": record}))
         except BaseException as error:  # noqa: BLE001 - the caller of run_agent raises it

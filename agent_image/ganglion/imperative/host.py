@@ -51,6 +51,9 @@ class Child:
         self.reported = threading.Event()
         self.ended = threading.Event()
         self.on_end: Callable[[], None] | None = None
+        self.given_up = False
+        """Nobody waits for it any more: it is to end as soon as it can."""
+        self.abandon: Callable[[], None] | None = None
 
     def tell(self, report: Report) -> None:
         """What it says of its start; the first word counts."""
@@ -74,7 +77,11 @@ class Child:
             AgentStartError: it failed, or said nothing in time.
         """
         if not self.reported.wait(START_SECONDS):
-            raise AgentStartError(f"nothing was heard of the new process for {START_SECONDS:g} s")
+            # It must not appear after its caller was told that it failed.
+            self.given_up = True
+            if self.abandon is not None:
+                self.abandon()
+            raise AgentStartError(f"it had not started after {START_SECONDS:g} s, and was ended; is on_init waiting for something?")
         assert self.report is not None
         if "failed" in self.report:
             raise AgentStartError(f"An error occurred while creating the daemon!\n===============\n{self.report['failed']}")
@@ -134,6 +141,7 @@ class Host:
         }
         body = base64.b64encode(dumps((context, payload))).decode("ascii")
         child = Child()
+        child.abandon = lambda: self.kill(child)
         program = Program(env=dict(os.environ), entry="imperative", argv=(role, body))
         for stream in (sys.stdout, sys.stderr):
             # What was written before must come before what the child writes.
@@ -146,6 +154,7 @@ class Host:
             def ended(code: int) -> None:
                 self.release(child)
                 self._by_id.pop(child.id, None)
+                self._expected.pop(child_key, None)
                 child.finish(code)
 
             child.id = self._spawner.spawn(program, 1, ended, 2)
@@ -227,8 +236,10 @@ class Host:
 
     def kill(self, child: Child) -> None:
         """End one process at once."""
-        if self._loop is not None and self._spawner is not None and child.id:
-            self._loop.call_soon_threadsafe(self._spawner.signal, child.id, signal.SIGKILL)
+        if self._loop is not None and self._spawner is not None:
+            spawner = self._spawner
+            # Its id is given in the loop, maybe only now.
+            self._loop.call_soon_threadsafe(lambda: spawner.signal(child.id, signal.SIGKILL))
 
     # -- the end of this process
 

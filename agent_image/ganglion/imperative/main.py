@@ -19,12 +19,20 @@ from ganglion.imperative.nameserver import NameServerProcess
 from ganglion.imperative.values import loads
 
 
-def _report(path: str, report: dict[str, Any]) -> None:
+def _report(path: str, report: dict[str, Any], *, last: bool = False) -> None:
+    """Tell the parent.
+
+    Args:
+        last: this process ends now; its end must not be seen before the report is.
+    """
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         # The parent may have gone.
         connection.settimeout(5.0)
         connection.connect(path)
         connection.sendall(json.dumps(report).encode() + b"\n")
+        if last:
+            # Closed when it has been read.
+            connection.recv(1)
 
 
 def main(argv: list[str]) -> int:
@@ -40,7 +48,7 @@ def main(argv: list[str]) -> int:
     except BaseException as error:
         if not path:
             raise
-        _report(path, {"key": key, "failed": format_exception(error)})
+        _report(path, {"key": key, "failed": format_exception(error)}, last=True)
         return 1
     if isinstance(running, NameServerProcess):
         _report(path, {"key": key, "address": str(running.address)})

@@ -129,6 +129,10 @@ class Spawner:
         """
         self._next += 1
         name = str(self._next)
+        if self._requests is None and not self._closed:
+            # It ended while it started, and was not started again: what is asked of it now ends like what was asked before.
+            asyncio.get_running_loop().call_soon(ended, -9)
+            return name
         # The zygote has our environment: what is different is enough.
         changed = {key: value for key, value in program.env.items() if os.environ.get(key) != value}
         request: dict[str, Any] = {"id": name, "env": changed, "unset": [key for key in os.environ if key not in program.env]}
