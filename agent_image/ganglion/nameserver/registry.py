@@ -37,6 +37,8 @@ BEAT_SECONDS = 1.0
 LEASE_SECONDS = 10.0
 SETTLE_SECONDS = 3.0
 """After its start the name server takes an empty registry for the truth only when members had three beats to come back."""
+WAITED_FOR = {"Pull": "Push", "Rep": "Req"}
+"""Receiving roles whose senders wait for them, by role."""
 MAX_FENCES = 16384
 """Newest incarnation of so many replicas that are gone is remembered."""
 
@@ -206,7 +208,8 @@ class Registry:
             self._suspects.update(part.channel for part in member.granted.values())
         if beat.epoch != self.epoch:
             self._directories.want_snapshot(member)
-        self._say(session, BeatAck(epoch=self.epoch, seq=member.seq))
+        stay = self._is_last(member) if beat.report.phase == "Draining" else None
+        self._say(session, BeatAck(epoch=self.epoch, seq=member.seq, stay=stay))
 
     def bye(self, session: bytes, user_id: str, bye: Bye, now: float) -> None:
         """A member leaves by itself."""
@@ -349,6 +352,23 @@ class Registry:
             del member.granted[alias]
         self.not_granted.extend((member.replica, part.channel, part.role) for alias, part in claimed.items() if alias not in member.granted)
         self._directories.enter(member)
+
+    def _is_last(self, member: Member) -> bool:
+        """Whether a member that is leaving is the last that takes what some live sender sends, or waits for.
+
+        Members that leave together are asked one after the other: the last of them stays.
+        """
+        return self._shutdown is None and any(
+            part.role in WAITED_FOR
+            and not any(other.report.phase == "Ready" for other in self._directories.holders(part.channel, part.role))
+            and any(
+                not report.ended and sender.report.phase not in ("AtRest", "Stopped")
+                for sender in self._directories.holders(part.channel, WAITED_FOR[part.role])
+                for sent, report in sender.parts_of(part.channel)
+                if sent.role == WAITED_FOR[part.role]
+            )
+            for part in member.granted.values()
+        )
 
     def _set_key(self, member: Member, key: str) -> None:
         if key == member.key or not is_key(key):

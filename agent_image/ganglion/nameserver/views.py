@@ -101,6 +101,10 @@ class Directories:
             found.update(dict.fromkeys(members.values()))
         return list(found)
 
+    def holders(self, channel: str, role: str) -> Iterable[Member]:
+        """Members that play one role on a channel."""
+        return self._by_role.get(channel, {}).get(role, {}).values()
+
     def enter(self, member: Member) -> None:
         """A member is new, or its roles changed: index it and give it a snapshot."""
         self.leave(member)

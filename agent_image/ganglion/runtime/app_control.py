@@ -137,6 +137,10 @@ class AppControl:
         self._command = command
         self._to_app(command)
 
+    def stay(self, stay: bool) -> None:
+        """Relay what the name server answers to a replica that leaves."""
+        self._to_app(BeatAck(epoch=self._epoch, seq=self._seq, stay=stay))
+
     def drained(self, at_rest: bool) -> None:
         """Answer every drain hook that waits, and those that come later."""
         self._at_rest = at_rest

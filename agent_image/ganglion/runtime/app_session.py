@@ -12,6 +12,7 @@ from ganglion.wire.control import (
     AppHello,
     AppReport,
     AppWelcome,
+    BeatAck,
     ByeAck,
     Command,
     Directory,
@@ -57,6 +58,8 @@ class AppSession(SessionBase):
                     self._hello(now)
             case Command():
                 self._command(message)
+            case BeatAck() if message.stay is not None:
+                self.listener.on_stay(message.stay)
             case ByeAck():
                 self.left = True
             case Refuse() if message.retry:

@@ -98,6 +98,7 @@ class ControlThread:
             on_directory=self._on_directory,
             on_command=self._in_loop(listener.on_command),
             on_fatal=self._in_loop(listener.on_fatal),
+            on_stay=self._in_loop(listener.on_stay),
             on_lost=self._in_loop(listener.on_lost),
         )
         self._on_fatal = relayed.on_fatal
@@ -114,6 +115,7 @@ class ControlThread:
         self._asked_bye: tuple[bool, asyncio.Future[bool], float] | None = None
         self._bye_said = False
         self._exit_at: tuple[float, int] | None = None
+        self._due: tuple[float, Callable[[], None]] | None = None
         self._on_signal: Callable[[int], None] | None = None
         self._grace: float | None = None
         self._previous_handlers: dict[int, Any] = {}
@@ -200,12 +202,19 @@ class ControlThread:
         for number in signals:
             self._previous_handlers.setdefault(number, signal.signal(number, lambda _number, _frame: None))
         signal.set_wakeup_fd(self._wake_send.fileno(), warn_on_full_buffer=False)
+        stacks.watched(True)
 
     def force_exit_after(self, seconds: float | None, code: int = 1) -> None:
-        stacks.watched(True)
         """End the process with `os._exit(code)` from the control thread in so many seconds; None takes it back. Any thread."""
         self._exit_at = None if seconds is None else (time.monotonic() + seconds, code)
         self._wake()
+
+    def call_after(self, seconds: float | None, callback: Callable[[], None] = lambda: None) -> None:
+        """Call back in so many seconds, whatever the main thread does; another call replaces it, None takes it back.
+
+        Control thread only, as the callback, which must be quick and must not raise.
+        """
+        self._due = None if seconds is None else (time.monotonic() + seconds, callback)
 
     @property
     def refused_peers(self) -> int:
@@ -216,6 +225,7 @@ class ControlThread:
         if not self._previous_handlers:
             return
         signal.set_wakeup_fd(-1)
+        stacks.watched(False)
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
         self._previous_handlers.clear()
@@ -225,7 +235,6 @@ class ControlThread:
         with contextlib.suppress(OSError):
             self._wake_send.send(b"\0")
 
-        stacks.watched(False)
     def _in_loop(self, callback: Callable[..., None]) -> Callable[..., None]:
         def call(*args: object) -> None:
             # The loop may close while the thread still beats.
@@ -305,6 +314,10 @@ class ControlThread:
         for handler in self._handlers:
             handler.answer()
         self._watch_connection(leg, now)
+        due = self._due
+        if due is not None and now >= due[0]:
+            self._due = None
+            due[1]()
         if self._exit_at is not None and now >= self._exit_at[0]:
             log.critical("not finished in time; the process ends now with code %d", self._exit_at[1])
             logging.shutdown()
@@ -319,8 +332,9 @@ class ControlThread:
         for handler in self._handlers:
             poller.register(handler.socket, zmq.POLLIN)
         wait = min(_LOOK_SECONDS, self._session.next_tick(now), BEAT_SECONDS)
-        if self._exit_at is not None:
-            wait = min(wait, max(0.0, self._exit_at[0] - now))
+        for due in (self._exit_at, self._due):
+            if due is not None:
+                wait = min(wait, max(0.0, due[0] - now))
         poller.poll(max(1, int(wait * 1000)))
 
     def _drain_wakeups(self) -> None:

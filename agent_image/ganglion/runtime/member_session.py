@@ -93,6 +93,8 @@ class MemberSession(SessionBase):
                     self._beat(self.report(), now)
             case BeatAck():
                 self.last_ack = now
+                if message.stay is not None:
+                    self.listener.on_stay(message.stay)
             case Command():
                 self._command(message)
             case Refuse():

@@ -38,7 +38,7 @@ from ganglion.runtime.sidecar_report import merge
 from ganglion.runtime.sockets import CurveKeys, make_context
 from ganglion.runtime.surroundings import Surroundings, next_life
 from ganglion.runtime.zap import ZapPolicy
-from ganglion.wire.control import AppBye, AppHello, ChannelState, Command, Notice, Part, Peer, Phase, Refuse, Report
+from ganglion.wire.control import AppBye, AppHello, ChannelState, Command, Notice, Part, Peer, Phase, Refuse, Report, tarry_seconds
 from ganglion.wiring import ChannelWiring, WiringDocument, WiringError, load_wiring
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,11 @@ class Sidecar:
             shutdown_seconds=float(server.shutdown_timeout_seconds),
         )
         listener = ControlListener(
-            on_joined=self._on_joined, on_directory=self._on_directory, on_command=self._on_command, on_fatal=self._on_fatal
+            on_joined=self._on_joined,
+            on_directory=self._on_directory,
+            on_command=self._on_command,
+            on_fatal=self._on_fatal,
+            on_stay=self._on_stay,
         )
         return ControlThread(
             uplink,
@@ -188,6 +192,12 @@ class Sidecar:
             self._app.command(command)
         self._ending()
 
+    def _on_stay(self, stay: bool) -> None:
+        if self._app is not None:
+            self._app.stay(stay)
+        if not stay and self._end.deadline is not None and not self._end.in_flow:
+            self._stop_intake()
+
     def _on_fatal(self, refusal: Refuse) -> None:
         log.error("the name server refused this replica: %s: %s", refusal.reason, refusal.message)
         self._exit_code = EXIT_CONFIGURATION
@@ -227,8 +237,12 @@ class Sidecar:
         self._ending()
 
     def _leave(self, reason: str, seconds: float | None = None) -> None:
-        self._end.in_flow = False
-        self._stop_intake()
+        in_flow, self._end.in_flow = self._end.in_flow, False
+        if in_flow or not (self._sdk and self._agent_there):
+            self._stop_intake()
+        else:
+            # An SDK process knows when: it may have to stay for a while, because the domain may be ending.
+            asyncio.get_running_loop().call_later(tarry_seconds(self._left), self._stop_intake_late)
         if self._app is not None:
             self._app.command(Command(kind="Leave", deadline_seconds=self._left if seconds is None else seconds, reason=reason))
 
@@ -266,6 +280,10 @@ class Sidecar:
         for relay in self._relays.values():
             if isinstance(relay, ReceiveRelay | PlainReceiver):
                 relay.stop_intake()
+
+    def _stop_intake_late(self) -> None:
+        if not self._end.in_flow:
+            self._stop_intake()
 
     def _resume_intake(self) -> None:
         """The pod's own end was told before the domain's, of which it is a part: what is under way is still to be handled."""

@@ -27,6 +27,8 @@ class ControlListener:
     """Once per kind: Shutdown, then perhaps Leave. Behind a sidecar also Leave, then Shutdown: the pod's end was told before the domain's."""
     on_fatal: Callable[[Refuse], None]
     """Refused for good: the process should end with exit code 78."""
+    on_stay: Callable[[bool], None] = lambda _stay: None
+    """While this member is leaving: whether nobody else would take what is sent to it. Again with every beat."""
     on_lost: Callable[[], None] = lambda: None
     """The connection went; it is being made again. The directory stays."""
 

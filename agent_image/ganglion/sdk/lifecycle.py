@@ -15,7 +15,7 @@ import enum
 import math
 from dataclasses import dataclass
 
-from ganglion.wire.control import Phase
+from ganglion.wire.control import Phase, tarry_seconds
 
 COMPLETE_SECONDS = 3600.0
 """A finished `run: Once` process waits so long for its last acknowledgements (e.g. for a receiver that is still being scheduled)."""
@@ -33,8 +33,10 @@ class Cause(enum.IntEnum):
 
     NONE = 0
     COMPLETE = 1
-    FLOW = 2
-    LEAVE = 3
+    TARRY = 2
+    """About to leave; becomes FLOW when it turns out that the domain ends, else LEAVE."""
+    FLOW = 3
+    LEAVE = 4
 
 
 class Stage(enum.IntEnum):
@@ -44,7 +46,7 @@ class Stage(enum.IntEnum):
     SOURCES = 1
     """The agent's function returns."""
     INPUTS = 2
-    """FLOW only: all senders are at rest and what they sent is handled."""
+    """TARRY and FLOW: all senders are at rest and what they sent is handled."""
     HANDLERS = 3
     """Intake has stopped; running handlers and timers end, causal acknowledgements are through."""
     FLUSH = 4
@@ -95,6 +97,7 @@ class Lifecycle:
         self._outside = False
         """A signal or a command said to leave."""
         self._flow_by = math.inf
+        """TARRY and FLOW become LEAVE."""
         self._soft = math.inf
         self._hook_by = math.inf
         self._last = math.inf
@@ -110,7 +113,12 @@ class Lifecycle:
     @property
     def in_flow(self) -> bool:
         """Input is still taken, until the senders are at rest."""
-        return self.cause is Cause.FLOW and not self._own_end
+        return self.cause in (Cause.TARRY, Cause.FLOW) and not self._own_end
+
+    @property
+    def may_tarry(self) -> bool:
+        """An order to leave may turn out to be a part of the domain's end."""
+        return self.cause in (Cause.NONE, Cause.TARRY) and not self._domain_ends
 
     @property
     def says_end(self) -> bool:
@@ -157,6 +165,10 @@ class Lifecycle:
             Whether intake, which has stopped, must be resumed.
         """
         self._domain_ends = True
+        if self.cause is Cause.TARRY:
+            self.cause = Cause.FLOW
+            self._flow_by = min(now + seconds, now + (self.forced_at - now) / 2)
+            return False
         if self.cause is Cause.LEAVE and back and self._outside and self.stage < Stage.EXIT_HOOK and now < self._soft:
             self.cause = Cause.FLOW
             self._flow_by = min(now + seconds, now + (self.forced_at - now) / 2)
@@ -171,12 +183,15 @@ class Lifecycle:
         self.forced_at = now + seconds + self._drain
         return False
 
-    def leave(self, now: float, reason: str, *, seconds: float | None = None, code: int = 0, gentle: bool = False) -> None:
+    def leave(
+        self, now: float, reason: str, *, seconds: float | None = None, code: int = 0, gentle: bool = False, tarry: bool = False
+    ) -> None:
         """This replica goes, within `seconds` (default: the drain bound).
 
         Args:
             code: exit code; the first that is not 0 wins.
             gentle: a shutdown with the flow that is under way may use half of the time (a signal that comes with it).
+            tarry: senders are there that would wait for another receiver: go on until they are at rest, for a part of the time.
         """
         bound = self._drain if seconds is None else seconds
         self._code = self._code or code
@@ -185,10 +200,29 @@ class Lifecycle:
             self._flow_by = min(self._flow_by, now + bound / 2)
             self.forced_at = min(self.forced_at, now + bound)
             return
+        if tarry and self.may_tarry:
+            self.forced_at = min(self.forced_at, now + bound)
+            self._flow_by = min(self._flow_by, now + tarry_seconds(bound))
+            self._begin(Cause.TARRY, reason)
+            return
         if self.cause is Cause.LEAVE and now + bound >= self.forced_at:
             return
         self._begin(Cause.LEAVE, reason)
         self._set_leave_bounds(now, min(bound, self.forced_at - now))
+
+    def relieve(self, now: float) -> bool:
+        """There is no reason to tarry. Returns whether it did."""
+        if self.cause is not Cause.TARRY:
+            return False
+        self._flow_by = now
+        self.expire(now)
+        return True
+
+    def expire(self, now: float) -> None:
+        """Leave when the time for taking input is up. Call it often while the agent ends, also while a handler blocks in a send."""
+        if self.cause in (Cause.TARRY, Cause.FLOW) and now >= self._flow_by:
+            self.cause = Cause.LEAVE
+            self._set_leave_bounds(now, max(0.0, min(self._drain, self.forced_at - now)))
 
     @property
     def may_cut(self) -> bool:
@@ -224,9 +258,9 @@ class Lifecycle:
             The stages entered, in order; the driver does for each what it asks for, before the next call.
         """
         entered: list[Stage] = []
-        if self.cause is Cause.FLOW and now >= self._flow_by:
-            self.cause = Cause.LEAVE
-            self._set_leave_bounds(now, max(0.0, min(self._drain, self.forced_at - now)))
+        if self.cause is Cause.TARRY and (facts.inputs_at_rest or self._own_end):
+            self.relieve(now)
+        self.expire(now)
         while self.stage not in (Stage.RUNNING, Stage.ENDED) and self._passed(now, facts):
             self.stage = Stage(self.stage + 1)
             entered.append(self.stage)
@@ -245,7 +279,7 @@ class Lifecycle:
             case Stage.SOURCES:
                 return facts.sources_done or now >= self._soft
             case Stage.INPUTS:
-                return self.cause is not Cause.FLOW or self._own_end or facts.inputs_at_rest
+                return self.cause not in (Cause.TARRY, Cause.FLOW) or self._own_end or facts.inputs_at_rest
             case Stage.HANDLERS:
                 return facts.handlers_idle or now >= self._soft
             case Stage.FLUSH:

@@ -17,12 +17,14 @@ from ganglion.runtime.control import ControlThread
 from ganglion.sdk.core import Core
 from ganglion.sdk.gate import Gate
 from ganglion.sdk.lifecycle import EXIT_FAILED, Lifecycle
-from ganglion.wire.control import Command
+from ganglion.wire.control import Command, tarry_seconds
 
 log = logging.getLogger(__name__)
 
 EXIT_INTERRUPTED_TWICE = 130
 """128 + SIGINT."""
+LATE_SECONDS = 0.5
+"""The control thread stops a function so much later than the main one does when it turns."""
 
 
 class Orders:
@@ -67,7 +69,7 @@ class Orders:
         if command.kind == "Shutdown":
             self._flow(now, command)
         else:
-            self._lifecycle.leave(now, command.reason, seconds=command.deadline_seconds)
+            self._lifecycle.leave(now, command.reason, seconds=command.deadline_seconds, tarry=self._has_senders)
         self._changed()
 
     def _flow(self, now: float, command: Command) -> None:
@@ -84,8 +86,19 @@ class Orders:
         """SIGTERM or SIGINT."""
         name = signal.Signals(number).name
         log.info("%s: leaving within %.0f s", name, self._drain)
-        self._lifecycle.leave(time.monotonic(), name, gentle=True)
+        self._lifecycle.leave(time.monotonic(), name, gentle=True, tarry=self._has_senders)
         self._changed()
+
+    def on_stay(self, stay: bool) -> None:
+        """The name server's answer to an agent that leaves: whether nobody else would take what is sent to it."""
+        if not stay and self._lifecycle.relieve(time.monotonic()):
+            log.info("others take what is sent here: leaving at once")
+            self._changed()
+
+    @property
+    def _has_senders(self) -> bool:
+        """Any thread. Publishers do not wait for subscribers."""
+        return self._core is not None and self._core.looping and self._core.streams.awaited
 
     def stop_function_if_due(self) -> None:
         """A source stops at once; a function that receives goes on until its senders are at rest."""
@@ -108,7 +121,22 @@ class Orders:
     def _urgent_command(self, command: Command) -> None:
         leave = command.kind == "Leave"
         self._force_exit(command.deadline_seconds + (0.0 if leave else self._drain))
-        if self._core is not None and (leave or not self._core.channels.receiving):
+        if leave:
+            self._stop_function(command.deadline_seconds)
+            return
+        if self._control is not None:
+            self._control.call_after(None)
+        if self._core is not None and not self._core.channels.receiving:
+            self._core.stop_function()
+
+    def _stop_function(self, seconds: float) -> None:
+        """Told to leave within so many seconds: stop the function at once, or when it has tarried."""
+        if self._core is None or self._control is None:
+            return
+        if self._lifecycle.may_tarry and self._has_senders:
+            # The main thread does it in time, unless the function computes.
+            self._control.call_after(tarry_seconds(seconds) + LATE_SECONDS, self._core.stop_function)
+        else:
             self._core.stop_function()
 
     def _urgent_signal(self, number: int) -> None:
@@ -117,8 +145,8 @@ class Orders:
             self._control.force_exit_after(0.0, EXIT_INTERRUPTED_TWICE)
             return
         self._force_exit(self._drain)
-        if self._core is not None and not self._lifecycle.in_flow:
-            self._core.stop_function()
+        if self._lifecycle.may_tarry or not self._lifecycle.in_flow:
+            self._stop_function(self._drain)
 
     def _force_exit(self, seconds: float) -> None:
         at = time.monotonic() + seconds

@@ -108,7 +108,11 @@ class AgentProcess:
     def _start_control(self) -> ControlThread:
         """Before anything binds: the thread answers ZAP."""
         listener = ControlListener(
-            on_joined=self._on_joined, on_directory=self._on_directory, on_command=self.orders.on_command, on_fatal=self._on_fatal
+            on_joined=self._on_joined,
+            on_directory=self._on_directory,
+            on_command=self.orders.on_command,
+            on_fatal=self._on_fatal,
+            on_stay=self.orders.on_stay,
         )
         # The gate is the part of a loop that the control thread uses; what it calls waits until the loop runs, when all is made.
         control = self.link.make_control(cast("asyncio.AbstractEventLoop", self.gate), self._report, listener)
@@ -273,8 +277,14 @@ class AgentProcess:
             self.orders.stop_function_if_due()
             for stage in self.lifecycle.advance(now, self._facts()):
                 self._enter(stage)
-            self._phase = self.lifecycle.phase
+            self._show_phase()
             self.orders.arm_exit()
+
+    def _show_phase(self) -> None:
+        if self._phase != self.lifecycle.phase:
+            self._phase = self.lifecycle.phase
+            # Whether it may leave at once depends on what the name server answers.
+            self.control.poke()
 
     def _judge_end(self, now: float) -> None:
         """When all inputs have ended nothing more will be sent, unless a timer, a hook or the function still does."""
@@ -374,6 +384,8 @@ class AgentProcess:
     def _tick(self, now: float) -> None:
         """About every 100 ms, also while a handler blocks in a send or the agent's function waits."""
         if self.lifecycle.ending:
+            self.lifecycle.expire(now)
+            self._show_phase()
             self.flow.look(now)
             self.orders.stop_function_if_due()
             self.orders.arm_exit()

@@ -49,6 +49,11 @@ class Streams:
         """The same of the senders that are in no loop with this agent."""
         return all(rest or alias in self.loops for alias, rest in self._at_rest.items())
 
+    @property
+    def awaited(self) -> bool:
+        """There are senders that are not at rest and would wait for a receiver. Any thread."""
+        return any(not rest and self._streams[alias].channel.role != "Sub" for alias, rest in tuple(self._at_rest.items()))
+
     def set_loops(self, channels: Iterable[str]) -> None:
         """Channels that are part of a loop."""
         names = frozenset(channels)

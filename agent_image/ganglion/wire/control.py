@@ -154,10 +154,12 @@ class Beat(_Message, frozen=True, tag="Beat"):
 
 
 class BeatAck(_Message, frozen=True, tag="BeatAck"):
-    """Name server → member. An unknown member gets `Refuse(reason="NotAuthenticated", retry=True)` and joins again."""
+    """Name server → member, sidecar → SDK. An unknown member gets `Refuse(reason="NotAuthenticated", retry=True)` and joins again."""
 
     epoch: str
     seq: int
+    stay: bool | None = None
+    """Answer to a beat that says `Draining`: whether no other receiver would take what is sent to this member now. A sidecar relays it."""
 
 
 class Directory(_Message, frozen=True, tag="Directory"):
@@ -184,6 +186,17 @@ class Command(_Message, frozen=True, tag="Command"):
     reason: str = ""
     loops: tuple[str, ...] = ()
     """Shutdown: channels of this member that are part of a loop: their senders wait for it as it waits for them."""
+
+
+def tarry_seconds(bound: float) -> float:
+    """For how long a receiver that is told to leave goes on, unless others take what is sent to it: its domain may be ending.
+
+    A cascade deletes pods before, or while, their name server hears of it.
+
+    Args:
+        bound: seconds in which it must have left.
+    """
+    return min(2.0, bound / 4)
 
 
 def frozen_after(flow_seconds: float) -> float:

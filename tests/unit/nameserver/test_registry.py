@@ -468,3 +468,39 @@ def test_peers_hear_that_a_replica_is_wired_and_not_to_how_many() -> None:
     desk.beat("source-0", wired=0)
     (told,) = [message for message in desk.said("worker-0") if isinstance(message, Directory)]
     assert [peer.channels["lines"].wired for peer in told.peers] == [False]
+
+
+def _stays(desk: Desk, replica: str) -> bool | None:
+    alias = next(iter(PARTS[replica.split("-", maxsplit=1)[0]]))
+    desk.said(replica)
+    report = Report(phase="Draining", channels={alias: ChannelReport()})
+    desk.registry.beat(replica.encode(), replica, Beat(epoch=desk.registry.epoch, seq=0, report=report), desk.now)
+    (stay,) = [message.stay for message in desk.said(replica) if isinstance(message, BeatAck)]
+    return stay
+
+
+def test_of_receivers_that_leave_the_last_is_asked_to_stay() -> None:
+    desk = Desk(declared())
+    for replica in ("source-0", "worker-0", "worker-1"):
+        desk.member(replica)
+    (ack, *_) = [message for message in desk.said("worker-0") if isinstance(message, BeatAck)]
+    assert ack.stay is None
+    assert _stays(desk, "worker-0") is False
+    assert _stays(desk, "worker-1") is True
+    # A sender that leaves may wait for what it has sent; nobody waits for it.
+    assert _stays(desk, "source-0") is False
+    assert _stays(desk, "worker-1") is True
+    # Somebody takes over.
+    desk.member("worker-2")
+    assert _stays(desk, "worker-1") is False
+
+
+@pytest.mark.parametrize("why", ["no sender", "ended", "shutdown"])
+def test_a_receiver_without_live_senders_need_not_stay(why: str) -> None:
+    desk = Desk(declared())
+    desk.member("worker-0")
+    if why != "no sender":
+        desk.member("source-0", ended=why == "ended")
+    if why == "shutdown":
+        desk.registry.shut_down(desk.now, 60.0)
+    assert _stays(desk, "worker-0") is False

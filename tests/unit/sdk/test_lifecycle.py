@@ -119,6 +119,65 @@ def test_a_command_to_leave_does() -> None:
     assert life.forced_at == 6.0
 
 
+def test_a_receiver_with_senders_goes_on_for_a_while_before_it_leaves() -> None:
+    life = _life()
+    life.leave(100.0, "SIGTERM", gentle=True, tarry=True)
+    assert (life.in_flow, life.says_end, life.phase, life.forced_at) == (True, False, "Draining", 120.0)
+    facts = replace(ALL, inputs_at_rest=False)
+    assert _run(life, 101.9, facts) == [Stage.INPUTS]
+    assert Stage.ENDED in _run(life, 102.0, facts)
+    assert not life.says_end
+
+
+def test_it_goes_on_for_a_quarter_of_a_short_bound() -> None:
+    life = _life()
+    life.leave(0.0, "", seconds=4.0, tarry=True)
+    life.leave(0.5, "SIGTERM", gentle=True, tarry=True)
+    life.expire(0.9)
+    assert life.in_flow
+    life.expire(1.0)
+    assert (life.in_flow, life.forced_at) == (False, 4.0)
+
+
+@pytest.mark.parametrize("why", ["at rest", "relieved", "own end", "failure"])
+def test_it_leaves_as_soon_as_it_need_not_go_on(why: str) -> None:
+    life = _life(once=True)
+    life.leave(0.0, "", tarry=True)
+    facts = replace(ALL, inputs_at_rest=why == "at rest")
+    match why:
+        case "relieved":
+            assert life.relieve(0.1)
+            assert not life.relieve(0.1)
+        case "own end":
+            life.complete(0.1, "the function returned")
+        case "failure":
+            life.leave(0.1, "", code=7)
+        case _:
+            pass
+    _run(life, 0.1, facts)
+    assert life.stage is Stage.ENDED
+    assert life.exit_code == {"own end": 0, "failure": 7}.get(why, EXIT_INTERRUPTED)
+
+
+def test_a_shutdown_makes_it_a_part_of_the_domains_end() -> None:
+    life = _life()
+    life.leave(0.0, "", tarry=True)
+    assert not life.flow(1.0, 30.0, "")
+    facts = replace(ALL, inputs_at_rest=False)
+    _run(life, 10.4, facts)
+    assert (life.stage, life.says_end) == (Stage.INPUTS, True)
+    # The pod's end stays where it was.
+    _run(life, 10.5, facts)
+    assert (life.stage, life.forced_at) == (Stage.ENDED, 20.0)
+
+
+def test_nobody_goes_on_once_the_domain_has_ended() -> None:
+    life = _life()
+    life.flow(0.0, 30.0, "")
+    life.leave(30.0, "half time", seconds=20.0, tarry=True)
+    assert not life.in_flow
+
+
 def test_completing_waits_long_for_acknowledgements_and_fails_without_them() -> None:
     life = _life(once=True)
     life.complete(0.0, "returned")
@@ -188,7 +247,9 @@ def test_blocked_user_code_is_overdue_before_the_process_is_forced_to_go() -> No
 
 _EVENTS = st.lists(
     st.tuples(
-        st.sampled_from(["complete", "flow", "leave", "signal", "fail", "look"]), st.floats(0, 30), st.builds(Facts, *[st.booleans()] * 6)
+        st.sampled_from(["complete", "flow", "leave", "signal", "tarry", "relieve", "fail", "look"]),
+        st.floats(0, 30),
+        st.builds(Facts, *[st.booleans()] * 6),
     ),
     max_size=30,
 )
@@ -211,6 +272,10 @@ def test_whatever_happens_it_moves_forward_and_ends_in_time(events: list[tuple[s
                 life.leave(now, "", seconds=seconds)
             case "signal":
                 life.leave(now, "", gentle=True)
+            case "tarry":
+                life.leave(now, "", seconds=seconds, tarry=True)
+            case "relieve":
+                life.relieve(now)
             case "fail":
                 life.leave(now, "", code=1)
             case _:
