@@ -247,6 +247,8 @@ class EndpointOutlet:
                 self._sender.grant(link, frames.count_field(fields, "messages", 0), frames.count_field(fields, "bytes", 0))
             self.flush()
         elif kind == frames.REVOKE:
+            # Everything before this echo is taken back.
+            link.send(frames.encode_control(frames.REVOKE))
             self._sender.revoke(link, charge=bool(frames.decode_control(frame)[1].get("charge")))
             self.flush()
         elif kind == frames.DRAIN:
@@ -300,6 +302,9 @@ class EndpointOutlet:
             self._reactor.pump(lambda: self._room >= self._batch, deadline)
         finally:
             self._blocked = False
+        if self._batch > LEAST_BATCH:
+            # Who was blocked is no lone sender: what follows is the next batch, and its first message must not be a frame of its own.
+            self._sent_at = self._flushed_at = _monotonic()
         if self._room <= len(self._bodies):
             raise SendTimeout(
                 f"channel {self.alias!r}: {self._high_water_mark} messages are unacknowledged after {timeout} s ({self.wired} receivers)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -107,6 +108,47 @@ def test_batches_grow_while_they_are_settled_quickly_and_shrink_when_they_are_no
             assert [batch(1.0) for _ in range(9)] == [256, 256, 128, 64, 32, 16, 8, 4, 4]
             assert [batch(0.001) for _ in range(4)] == [4, 4, 8, 8]
             assert [batch(0.1) for _ in range(3)] == [16, 16, 16]
+        finally:
+            outlet.close(0.0)
+            reactor.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("seconds", "lone"), [(0.01, False), (1.0, True)])
+def test_after_a_wait_for_room_messages_travel_in_batches_unless_they_take_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, lone: bool
+) -> None:
+    """A function that blocks the loop, and a receiver that settles all it sent whenever it waits."""
+    clock = [1000.0]
+    monkeypatch.setattr(endpoint_outlet, "_monotonic", lambda: clock[0])
+
+    async def story() -> None:
+        reactor = Reactor(asyncio.get_running_loop())
+        outlet = EndpointOutlet(reactor, channel("out", "work", "Push", bind=False))
+        receiver = _Receiver()
+        settled = 0
+
+        def settle(until: Callable[[], bool], _deadline: float | None) -> bool:
+            nonlocal settled
+            clock[0] += seconds
+            outlet.flush()
+            for frame in receiver.frames[settled:]:
+                head = frames.data_head(frame)
+                outlet.link_frame(receiver, frames.ACK, frames.encode_ack([(head.stream, head.first, head.n, frames.DONE)]), b"")
+            settled = len(receiver.frames)
+            return until()
+
+        monkeypatch.setattr(reactor, "pump", settle)
+        try:
+            outlet.link_up(receiver)
+            outlet.link_frame(receiver, frames.WELCOME, frames.encode_control(frames.WELCOME, {"messages": 1024, "bytes": 1 << 20}), b"")
+            for _ in range(1024):
+                outlet.send(b"x")
+            begun = len(receiver.frames)
+            for _ in range(4096):
+                outlet.send(b"x")
+            assert (1 in {frames.data_head(frame).n for frame in receiver.frames[begun:]}) is lone
         finally:
             outlet.close(0.0)
             reactor.close()
