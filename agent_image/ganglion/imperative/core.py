@@ -19,7 +19,7 @@ import zmq
 
 from ganglion.imperative import receiving
 from ganglion.imperative.addresses import AgentAddress, AgentChannel, AgentChannelKind, guess_kind
-from ganglion.imperative.errors import decode_error, format_exception
+from ganglion.imperative.errors import format_exception
 from ganglion.imperative.requests import Requests
 from ganglion.imperative.serializers import fast, serializer_name
 from ganglion.imperative.settings import config
@@ -208,7 +208,7 @@ class Core(AgentCore):
                 self.senders[key] = send
             else:
                 self.senders.pop(key, None)
-        if entry.drain is None and (entry.handler is not None or entry.kind == "SUB"):
+        if entry.drain is None and receiving.receives(entry):
             entry.drain = receiving.drain_of(self, entry)
             if self.looping:
                 self._open(entry)
@@ -345,9 +345,7 @@ class Core(AgentCore):
             parts = entry.socket.recv_multipart()
         finally:
             entry.waiting = False
-        if len(parts) == 2 and parts[0] == receiving.ERROR:
-            raise decode_error(parts[1])
-        return entry.codec.decode(parts[-1])
+        return receiving.reply_of(entry.codec, parts)
 
     def send_recv(self, alias: Key, value: Any, timeout: float) -> Any:
         """A request and its reply."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from ganglion.codecs import DecodeError
+from ganglion.codecs import Codec, DecodeError
 from ganglion.imperative.addresses import AgentAddress
-from ganglion.imperative.errors import encode_error
+from ganglion.imperative.errors import decode_error, encode_error
 from ganglion.imperative.serializers import fast
 from ganglion.imperative.sockets import Entry
 
@@ -33,6 +33,11 @@ QUICK_SECONDS = 0.00005
 _clock = time.monotonic
 
 
+def receives(entry: Entry) -> bool:
+    """Whether what arrives goes to a handler. A handler of a socket that only sends is never called."""
+    return entry.kind == "SUB" or (entry.handler is not None and entry.kind not in ("PUSH", "PUB"))
+
+
 def drain_of(core: Core, entry: Entry) -> Callable[[], None]:
     """What the loop calls when the socket may be readable."""
     if entry.partner is not None or not isinstance(entry.place, AgentAddress):
@@ -41,6 +46,8 @@ def drain_of(core: Core, entry: Entry) -> Callable[[], None]:
         take = _take_sub(core, entry)
     elif entry.kind == "REP":
         take = _take_rep(core, entry)
+    elif entry.kind == "REQ":
+        take = _take_reply(core, entry)
     else:
         return _pull_drain(core, entry)
     return _drain(core, entry, take)
@@ -162,6 +169,30 @@ def _take_rep(core: Core, entry: Entry) -> Callable[[], None]:
         core_reply(core, entry, body, respond, refuse)
 
     return take
+
+
+def _take_reply(core: Core, entry: Entry) -> Callable[[], None]:
+    socket, codec, handler = entry.socket, entry.codec, entry.handler
+    assert handler is not None
+
+    def take() -> None:
+        if not entry.waiting:
+            # Nothing was asked, or recv() has taken the reply: the socket refuses to receive.
+            raise zmq.Again
+        parts = socket.recv_multipart(zmq.NOBLOCK)
+        entry.waiting = False
+        result = handler(reply_of(codec, parts))
+        if result is not None and inspect.isawaitable(result):
+            core.spawn(result, "handler")
+
+    return take
+
+
+def reply_of(codec: Codec, parts: list[bytes]) -> Any:
+    """What a REP handler has returned; what it has raised is raised here."""
+    if len(parts) == 2 and parts[0] == ERROR:
+        raise decode_error(parts[1])
+    return codec.decode(parts[-1])
 
 
 def core_reply(core: Core, entry: Entry, body: bytes, respond: Callable[[Any], None], refuse: Callable[[BaseException], None]) -> None:

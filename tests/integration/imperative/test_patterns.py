@@ -219,3 +219,29 @@ def test_what_is_not_there_is_a_typed_error(stage: Stage) -> None:
     with pytest.raises(KeyError):
         a.send("nowhere", 1)
     assert a.is_running()
+
+
+def test_a_reply_goes_to_the_handler_of_a_req_socket(stage: Stage) -> None:
+    a, b = stage.agent("a"), stage.agent("b", base=Keeper, on_error="Stop")
+    b.connect(a.bind("REP", handler=lambda _agent, message: message * 2), alias="ask", handler=keep)
+    for number in (1, 2):
+        b.send("ask", number)
+        assert wait_agent_attr(b, length=number, timeout=10)
+    assert b.received == [2, 4]
+    assert b.send_recv("ask", 3) == 6
+    assert b.is_running()
+
+
+@pytest.mark.parametrize(("kind", "other"), [("PULL", "PUSH"), ("SUB", "PUB")])
+def test_a_handler_of_a_socket_that_only_sends_is_never_called(stage: Stage, kind: str, other: str) -> None:
+    # An exception of any kind would end it.
+    a, b = stage.agent("a", base=Keeper), stage.agent("b", base=Keeper, on_error="Stop")
+    b.connect(a.bind(kind, handler=keep), alias="out", handler=keep)
+    b.bind(other, alias="bound", handler=keep)
+
+    def heard() -> bool:
+        b.send("out", 1)
+        return bool(a.received)
+
+    wait_for(heard, what="a message")
+    assert (b.received, b.is_running()) == ([], True)
