@@ -10,7 +10,7 @@ from ganglion.api.base import Conditions, Model, Ref, Resource
 
 Pattern = Literal["PushPull", "PubSub", "RequestReply"]
 Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep"]
-Codec = Literal["MsgPack", "Json", "Raw", "Pickle", "Dill"]
+Codec = Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Pickle", "Dill"]
 
 ROLES: dict[str, tuple[Role, Role]] = {"PushPull": ("Push", "Pull"), "PubSub": ("Pub", "Sub"), "RequestReply": ("Rep", "Req")}
 """Roles of each pattern, default binder first."""
@@ -40,7 +40,10 @@ class ChannelSpec(Model):
     max_binders: int | None = Field(
         default=None, ge=1, le=10000, description="Most replicas that may take the binding role; default: no limit."
     )
-    codec: Codec = Field(default="MsgPack", description="How message bodies are encoded. Pickle and Dill need `remoteCode: Trusted`.")
+    codec: Codec = Field(
+        default="MsgPack",
+        description="How message bodies are encoded. MsgPackBlosc is MsgPack, compressed where that makes it shorter. Pickle and Dill need `remoteCode: Trusted`.",
+    )
     delivery: Literal["BestEffort", "AtLeastOnce"] | None = Field(
         default=None,
         description="AtLeastOnce (PushPull; its default): credit, acknowledgement, redelivery. BestEffort: as ZeroMQ does it, drops counted.",

@@ -2,10 +2,13 @@
 
 | name    | values                                    | notes |
 |---------|-------------------------------------------|-------|
-| MsgPack | None, bool, int (64 bit), float, str, bytes, list, dict, datetime; tuples, sets, dataclasses go out as lists and maps | default |
-| Json    | as MsgPack; bytes travel as base64 text and come back as text | |
+| MsgPack | None, bool, int (64 bit), float, str, bytes, list, dict, datetime, numpy arrays; tuples, sets, dataclasses go out as lists and maps | default; an array arrives as a read-only view of the body |
+| MsgPackBlosc | as MsgPack                           | compressed where that makes it shorter; needs `ganglion[blosc]` |
+| Json    | as MsgPack, without arrays; bytes travel as base64 text and come back as text | |
 | Raw     | anything with the buffer protocol         | the handler gets a read-only memoryview |
 | Pickle, Dill | any object                           | can run code while decoding: only where `remoteCode: Trusted` |
+
+`messages.protobuf_codec` makes the codec of one Protobuf message type.
 
 A codec is chosen once per channel. There is no fall-back from one codec to another: what a codec cannot do is an error.
 """

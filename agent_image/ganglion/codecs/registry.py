@@ -9,7 +9,8 @@ from ganglion.codecs.structured import JSON, MSGPACK
 
 _PLAIN = {codec.name: codec for codec in (MSGPACK, JSON, RAW)}
 _CODE = ("Pickle", "Dill")
-CODECS = (*_PLAIN, *_CODE)
+_BLOSC = "MsgPackBlosc"
+CODECS = (*_PLAIN, _BLOSC, *_CODE)
 """All names, as in `Channel.spec.codec`."""
 
 
@@ -20,12 +21,16 @@ def get_codec(name: str, *, allow_code: bool = False) -> Codec:
         name: one of `CODECS`.
         allow_code: whether codecs that can run code while decoding may be used (`NameServer.spec.remoteCode: Trusted`).
     Raises:
-        UnknownCodec: no such name, or dill is not installed.
+        UnknownCodec: no such name, or what it needs (dill, blosc) is not installed.
         CodecForbidden: Pickle or Dill without `allow_code`.
     """
     codec = _PLAIN.get(name)
     if codec is not None:
         return codec
+    if name == _BLOSC:
+        from ganglion.codecs import compressed
+
+        return compressed.blosc_codec()
     if name not in _CODE:
         raise UnknownCodec(name, f"no such codec; must be one of {', '.join(CODECS)}")
     if not allow_code:

@@ -1,4 +1,4 @@
-"""MsgPack and Json, by msgspec.
+"""MsgPack and Json, by msgspec. MsgPack also takes numpy arrays: see `arrays`.
 
 Hostile input: msgspec stops at CPython's recursion limit, checks declared lengths against the bytes that are there before it allocates,
 and never makes anything but plain values. A body's size is bounded by the channel's `maxMessageBytes` before it gets here.
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ganglion.codecs.arrays import decode_extension, encode_other
 from ganglion.codecs.base import Body, Codec, excerpt, kind
 from ganglion.codecs.errors import DecodeError, EncodeError
 
@@ -45,8 +46,8 @@ def _guard_decode(name: str, decode: Callable[[Body], Any]) -> Callable[[Body], 
 
 MSGPACK = Codec(
     "MsgPack",
-    _guard_encode("MsgPack", msgspec.msgpack.Encoder().encode),
-    _guard_decode("MsgPack", msgspec.msgpack.Decoder().decode),
+    _guard_encode("MsgPack", msgspec.msgpack.Encoder(enc_hook=encode_other).encode),
+    _guard_decode("MsgPack", msgspec.msgpack.Decoder(ext_hook=decode_extension).decode),
 )
 JSON = Codec(
     "Json",

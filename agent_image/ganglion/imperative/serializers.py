@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import pickle
 from collections.abc import Callable
 from typing import Any
 
-from ganglion.codecs import CODECS, Body, Codec, get_codec
+from ganglion.codecs import CODECS, Body, Codec, UnknownCodec, get_codec
 
-NAMES = {"pickle": "Pickle", "json": "Json", "raw": "Raw", "dill": "Dill", "msgpack": "MsgPack"}
-"""Names in addresses, and those of `ganglion.codecs`."""
+NAMES = {
+    "pickle": "Pickle",
+    "json": "Json",
+    "raw": "Raw",
+    "buffer": "Raw",
+    "dill": "Dill",
+    "msgpack": "MsgPack",
+    "msgpack+blosc": "MsgPackBlosc",
+}
+"""Names in addresses, and those of `ganglion.codecs`. What arrives is bytes with `raw`, and with `buffer` a view that was never copied."""
+PROTOBUF = "protobuf:"
+"""Before `module:Class`: messages of one type."""
 
 
-def serializer_name(value: str) -> str:
+def serializer_name(value: Any) -> str:
     """The name as addresses hold it; case does not matter.
 
+    Args:
+        value: a name; or a class that protoc has generated, which stands for `protobuf:module:Class`.
     Raises:
-        ValueError: no such codec.
+        UnknownCodec (a ValueError): no such codec.
     """
-    name = str(value).lower()
+    if isinstance(value, type) and hasattr(value, "DESCRIPTOR"):
+        return f"{PROTOBUF}{value.__module__}:{value.__qualname__}"
+    name = str(value)
+    if name.startswith(PROTOBUF):
+        return name
+    name = name.lower()
     if name not in NAMES and name != "cloudpickle":
-        raise ValueError(f"Invalid serializer type {value}; must be one of {', '.join((*NAMES, 'cloudpickle'))}")
+        known = ", ".join((*NAMES, "cloudpickle", f"{PROTOBUF}module:Class"))
+        raise UnknownCodec(str(value), f"Invalid serializer type {value}; must be one of {known}")
     return name
 
 
@@ -36,9 +55,11 @@ def codec_of(name: str) -> Codec:
     """The codec with this name. Agents that a program makes trust each other's code: see the decision on imperative agents.
 
     Raises:
-        ValueError: no such codec, or what it needs is not installed.
+        UnknownCodec (a ValueError): no such codec, or what it needs is not installed.
     """
     name = serializer_name(name)
+    if name.startswith(PROTOBUF):
+        return _protobuf(name)
     if name == "cloudpickle":
         from ganglion.imperative.values import CLOUDPICKLE
 
@@ -46,6 +67,21 @@ def codec_of(name: str) -> Codec:
     codec = get_codec(NAMES[name], allow_code=True)
     # A read-only view is for declared channels; programs expect bytes.
     return dataclasses.replace(codec, decode=bytes) if name == "raw" else codec
+
+
+def _protobuf(name: str) -> Codec:
+    from ganglion.codecs.messages import protobuf_codec
+
+    module, _, path = name.removeprefix(PROTOBUF).partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownCodec(
+            name, f"cannot be imported here: {error}; must be {PROTOBUF}module:Class, of a module that agents can import"
+        ) from error
+    return protobuf_codec(found, name)
 
 
 def fast(codec: Codec) -> tuple[Callable[[Any], Body], Callable[[Body], Any]]:

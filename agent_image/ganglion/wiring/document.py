@@ -81,7 +81,7 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     speaks: Literal["Sdk", "Plain"]
     delivery: Literal["BestEffort", "AtLeastOnce"]
     ack: Literal["Causal", "Handler"]
-    codec: Literal["MsgPack", "Json", "Raw", "Pickle", "Dill"]
+    codec: Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Pickle", "Dill"]
     high_water_mark: int
     """Messages."""
     max_message_bytes: int

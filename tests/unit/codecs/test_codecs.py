@@ -165,7 +165,7 @@ def test_what_unpickling_raises_is_a_decode_error() -> None:
 
 @pytest.mark.parametrize("name", ["msgpack", "", "Yaml", "\x00"])
 def test_an_unknown_codec_is_refused(name: str) -> None:
-    with pytest.raises(UnknownCodec, match="must be one of MsgPack, Json, Raw, Pickle, Dill"):
+    with pytest.raises(UnknownCodec, match="must be one of MsgPack, Json, Raw, MsgPackBlosc, Pickle, Dill"):
         get_codec(name, allow_code=True)
 
 
