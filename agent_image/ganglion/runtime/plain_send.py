@@ -52,6 +52,8 @@ class _PlainSender:
         self._enough = min(channel.batch, max(1, channel.high_water_mark // 2))
         """Room for which reading begins again."""
         self._paused = False
+        self._unread = False
+        """Something waited in the leg when it was last looked at."""
         self._drops = channel.overflow == "DropNewest"
         self._closed = False
         self._outlet = EndpointOutlet(
@@ -98,6 +100,11 @@ class _PlainSender:
     def at_rest(self) -> bool:
         """Nothing waits in the leg, and nothing taken over is unsettled."""
         return self._outlet.at_rest and (self._closed or not readable(self._leg))
+
+    @property
+    def quiet(self) -> bool:
+        """As `at_rest`, as far as the last look into the leg told. Any thread: the leg itself belongs to the main one."""
+        return self._outlet.at_rest and not self._unread
 
     def ledger(self) -> Ledger:
         """What was accepted from the program. Any thread."""
@@ -159,7 +166,8 @@ class _PlainSender:
         return True
 
     def tick(self, now: float) -> None:
-        """Nothing is due."""
+        """Look whether something waits."""
+        self._unread = readable(self._leg)
 
     def _settled(self) -> None:
         if self._paused and self._room >= self._enough:

@@ -123,5 +123,10 @@ def at_rest(relay: Relay, channel: ChannelWiring, *, vain: bool = False) -> bool
 
 
 def quiet(relay: Relay) -> bool:
-    """Whether a plain program's leg has nothing under way, though the program may still be there."""
-    return isinstance(relay, ProxiedChannel | ReceiveRelay) or relay.at_rest
+    """Whether a plain program's leg has nothing under way, though the program may still be there. Any thread."""
+    match relay:
+        case PlainPush() | PlainReq():
+            return relay.quiet
+        case ProxiedChannel() | ReceiveRelay():
+            return True
+    return relay.at_rest
