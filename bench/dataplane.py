@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from bench.flow.plain import decode, pull, pull_proxy, push, push_proxy, send_plain
 from bench.flow.run import LIFE, Result, Setup, run
-from bench.report import RESULTS, render
+from bench.report import RESULTS, plot_ratios, render
 from ganglion.runtime.connections import DesiredPeer, zap_domain
 from ganglion.runtime.endpoint_plane import BehindSidecar, EndpointPlane, InProcess
 from ganglion.runtime.links import Host, Identity
@@ -260,7 +260,13 @@ def main(arguments: list[str] | None = None) -> None:
                 latencies.setdefault(case, []).append(run(case, 1000, 1, seconds=2.0, rate=1000, roles=roles))
         print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     title = "PushPull with CURVE, messages per second (at least once: sidecars, in-process; best effort: proxies, bare)"
-    render(title, throughput_rows(results), RESULTS / "dataplane.json", RESULTS / "dataplane.png")
+    rows = throughput_rows(results)
+    render(title, rows, RESULTS / "dataplane.json", RESULTS / "dataplane.png")
+    plot_ratios(
+        "At least once with CURVE, messages per second as a multiple of best-effort ZeroMQ (line: target)",
+        rows,
+        RESULTS / "dataplane-ratios.png",
+    )
     if latencies:
         title = "One way, single messages of 1,000 B at 1,000/s, µs"
         render(title, latency_rows(latencies), RESULTS / "dataplane-latency.json", RESULTS / "dataplane-latency.png", value="p50 µs")

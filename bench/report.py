@@ -57,17 +57,51 @@ def render(
     machine = {"cpus": os.cpu_count(), "python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     content = {"title": title, "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine, "rows": list(rows)}
     json_path.write_text(json.dumps(content, indent=1) + "\n")
-    if png_path is not None:
+    if png_path is not None and _matplotlib(png_path):
         _plot(title, [row for row in rows if isinstance(row.get(value), int | float)], png_path, label, value)
 
 
-def _plot(title: str, rows: Sequence[Row], path: Path, label: str, value: str) -> None:
+def plot_ratios(title: str, rows: Sequence[Row], path: Path) -> None:
+    """One bar per row with a `ratio`; a line shows its `target`, the colour whether it is met.
+
+    Args:
+        title: what is divided by what.
+        rows: as for `render`; those without a ratio are left out.
+        path: where the plot goes; nothing happens without matplotlib.
+    """
+    judged = [row for row in rows if row.get("ratio") is not None]
+    if not judged or not _matplotlib(path):
+        return
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.34 * len(judged)))
+    for position, row in enumerate(judged):
+        target = row.get("target")
+        colour = "#9aa5b1" if target is None else "#3a8f5c" if row["met"] else "#c9782b"
+        axes.barh(position, row["ratio"], color=colour)
+        axes.text(row["ratio"], position, f" {row['ratio']:.2f}", va="center", fontsize=8)
+        if target is not None:
+            axes.plot([target, target], [position - 0.45, position + 0.45], color="black", linewidth=2)
+    axes.set_yticks(range(len(judged)), [f"{row['case']} / {row['of']}" for row in judged])
+    axes.invert_yaxis()
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _matplotlib(path: Path) -> bool:
     try:
         import matplotlib as mpl
     except ImportError:
         print(f"no plot: matplotlib is not installed ({path.name})")
-        return
+        return False
     mpl.use("agg")
+    return True
+
+
+def _plot(title: str, rows: Sequence[Row], path: Path, label: str, value: str) -> None:
     from matplotlib import pyplot
 
     values = [float(row[value]) for row in rows]
