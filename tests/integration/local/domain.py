@@ -166,10 +166,16 @@ def write(folder: Path, objects: list[dict[str, Any]], code: str = ENDLESS_CODE)
 
 
 class Desk:
-    """One user's machine: a state directory of its own, and the commands."""
+    """One user's machine: a state directory of its own, and the commands.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: the state directory.
+        domain: name of the NameServer.
+    """
+
+    def __init__(self, home: Path, domain: str = "shop") -> None:
         self.home = home
+        self.domain = domain
         self.env = {**os.environ, "XDG_STATE_HOME": str(home), "XDG_RUNTIME_DIR": "/tmp", "PYTHONWARNINGS": "error"}
         self._up: list[subprocess.Popen[str]] = []
 
@@ -196,7 +202,7 @@ class Desk:
     def run(self) -> Path | None:
         """Run directory of the domain, once announced."""
         with contextlib.suppress(OSError, ValueError):
-            return Path(json.loads((self.home / "ganglion" / "shop" / "supervisor.json").read_text())["run"])
+            return Path(json.loads((self.home / "ganglion" / self.domain / "supervisor.json").read_text())["run"])
         return None
 
     def snapshot(self) -> dict[str, Any] | None:
@@ -239,7 +245,7 @@ class Desk:
         """No process, no socket, no key; only logs and empty lock files."""
         wait_for(lambda: not self.processes(), timeout=10, what="end of all processes")
         assert run is None or not run.exists()
-        left = {item.name for item in (self.home / "ganglion" / "shop").iterdir()}
+        left = {item.name for item in (self.home / "ganglion" / self.domain).iterdir()}
         assert left <= {"logs", "lock", "gate"}
 
     def close(self) -> None:
@@ -256,10 +262,10 @@ class Desk:
 
 
 @contextlib.contextmanager
-def desk(home: Path) -> Iterator[Desk]:
+def desk(home: Path, domain: str = "shop") -> Iterator[Desk]:
     """A desk whose processes end with the test."""
     home.mkdir(exist_ok=True)
-    found = Desk(home)
+    found = Desk(home, domain)
     try:
         yield found
     except BaseException:
