@@ -121,7 +121,8 @@ class BoundPort:
                 self._socket.bind(endpoint)
                 last = self._socket.get_string(zmq.LAST_ENDPOINT)
                 self.tcp_port = int(last.rstrip("\0").rpartition(":")[2])
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, ValueError) as error:
+            # An open socket would hold up the end of its context for ever.
             self._shut()
             raise GanglionError(f"cannot listen on {endpoint}: {error}") from error
         reactor.add(self, pumped=pumped)

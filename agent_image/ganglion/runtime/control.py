@@ -284,8 +284,8 @@ class ControlThread:
             leg.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS)
             endpoint = uplink.endpoint
         else:
-            leg = make_ipc_socket(context, zmq.DEALER)
             endpoint = ipc_endpoint(uplink.path)
+            leg = make_ipc_socket(context, zmq.DEALER)
         # Nothing is queued for a connection that does not stand: what it would say is stale by then.
         leg.set(zmq.IMMEDIATE, 1)
         monitor = leg.get_monitor_socket(_CONNECTION_EVENTS)

@@ -36,7 +36,7 @@ from ganglion.runtime.sidecar_end import CLOSE_SECONDS, SidecarEnd
 from ganglion.runtime.sidecar_legs import Legs, Relay, at_rest, own, quiet, set_peers
 from ganglion.runtime.sidecar_report import merge
 from ganglion.runtime.sockets import CurveKeys, make_context
-from ganglion.runtime.surroundings import Surroundings, next_life
+from ganglion.runtime.surroundings import Surroundings, check_legs, next_life
 from ganglion.runtime.zap import ZapPolicy
 from ganglion.wire.control import AppBye, AppHello, ChannelState, Command, Notice, Part, Peer, Phase, Refuse, Report, tarry_seconds
 from ganglion.wiring import ChannelWiring, WiringDocument, WiringError, load_wiring
@@ -63,6 +63,7 @@ class Sidecar:
         self._in_process = wiring.agent.data_plane == "InProcess"
         self._sdk = wiring.agent.target is not None
         self._keys = CurveKeys.generate() if wiring.name_server.security == "Curve" else None
+        check_legs(here.run_dir, () if self._in_process else (channel.alias for channel in wiring.channels))
         self._life = next_life(here.run_dir, here.uid)
         self._context = make_context()
         self._policy = ZapPolicy()

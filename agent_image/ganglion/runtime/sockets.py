@@ -178,7 +178,7 @@ def ipc_endpoint(path: Path | str) -> str:
     """
     length = len(os.fsencode(path))
     if length > MAX_IPC_PATH_BYTES:
-        raise ValueError(f"ipc path {str(path)!r}: found {length} bytes, at most {MAX_IPC_PATH_BYTES}; use a shorter GANGLION_RUN_DIR")
+        raise ValueError(f"ipc path {str(path)!r}: found {length} bytes, at most {MAX_IPC_PATH_BYTES}; use a shorter directory or alias")
     return f"ipc://{path}"
 
 

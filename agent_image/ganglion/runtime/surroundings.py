@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ganglion.runtime.errors import ConfigurationError
+from ganglion.runtime.sockets import ipc_endpoint
 from ganglion.wire.control import Incarnation
 
 PORT_BASE = 7600
@@ -72,6 +73,19 @@ class Surroundings:
             port_base=int(base),
             health_port=int(health),
         )
+
+
+def check_legs(run_dir: Path, aliases: Iterable[str]) -> None:
+    """See that every ipc socket of a replica can be made, before any is.
+
+    Raises:
+        ConfigurationError: a path would be too long.
+    """
+    for name in ("control", *aliases):
+        try:
+            ipc_endpoint(run_dir / f"{name}.sock")
+        except ValueError as error:
+            raise ConfigurationError(f"GANGLION_RUN_DIR: {error}") from error
 
 
 def next_life(run_dir: Path, uid: str, now: float | None = None) -> Incarnation:

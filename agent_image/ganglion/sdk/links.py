@@ -16,7 +16,7 @@ from ganglion.runtime.links import Identity
 from ganglion.runtime.plane import Inlet, InletSpec, MessageId, Outlet, Plane
 from ganglion.runtime.reactor import Reactor
 from ganglion.runtime.sockets import CurveKeys, make_context
-from ganglion.runtime.surroundings import Surroundings, next_life
+from ganglion.runtime.surroundings import Surroundings, check_legs, next_life
 from ganglion.runtime.zap import ZapPolicy
 from ganglion.wire.control import ChannelState, Incarnation, Notice, Part, Peer, Report
 from ganglion.wiring import ChannelWiring, WiringDocument
@@ -58,6 +58,8 @@ class ProcessLink:
         self._wiring = wiring
         self._here = surroundings
         self._in_process = wiring.agent.data_plane == "InProcess"
+        if surroundings.token_file is None:
+            check_legs(surroundings.run_dir, () if self._in_process else (channel.alias for channel in wiring.channels))
         secure = wiring.name_server.security == "Curve"
         self._keys = CurveKeys.generate() if secure and (self._in_process or surroundings.token_file is not None) else None
         self._context = make_context()

@@ -94,6 +94,19 @@ def test_a_wiring_that_cannot_be_read_is_named(here: World) -> None:
     assert process.output.strip() == "wiring document /nowhere/wiring.json: No such file or directory"
 
 
+@pytest.mark.parametrize("plane", ["Sidecar", "InProcess"])
+def test_a_run_directory_whose_path_is_too_long_is_named(here: World, plane: str) -> None:
+    document = here.declare("far", PULL, target="agents:Fine", data_plane=plane)
+    folder = here.directory / ("r" * 100)
+    folder.mkdir(exist_ok=True)
+    here.sidecars.pop("far-0", None)
+    agent = here.start(document, pod=True, GANGLION_RUN_DIR=str(folder))
+    for process in (agent, here.sidecars["far-0"]):
+        process.ends(78)
+        assert f"GANGLION_RUN_DIR: ipc path '{folder}/control.sock': found " in process.output
+        assert "Traceback" not in process.output
+
+
 def test_an_agent_that_is_not_declared_yet_waits_and_heals(here: World) -> None:
     document = here.declare("other", PULL, target="agents:Fine")
     declared = here.agents.pop("other")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ganglion.runtime.errors import ConfigurationError
-from ganglion.runtime.surroundings import PORT_BASE, Surroundings, next_life
+from ganglion.runtime.surroundings import PORT_BASE, Surroundings, check_legs, next_life
 
 BEHIND = {"GANGLION_WIRING": "/w.json", "GANGLION_RUN_DIR": "/run/g", "GANGLION_REPLICA": "a-0"}
 ALONE = {
@@ -58,3 +58,14 @@ def test_a_damaged_counter_begins_anew(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="GANGLION_RUN_DIR: "):
         next_life(tmp_path / "missing", "u")
+
+
+def test_a_leg_that_cannot_be_made_is_named_before_any_is() -> None:
+    folder = Path("/") / ("r" * 60)
+    check_legs(folder, ["a" * 33])
+    with pytest.raises(
+        ConfigurationError, match=r"GANGLION_RUN_DIR: ipc path '.*/aaa+\.sock': found 101 bytes, at most 100; use a shorter"
+    ):
+        check_legs(folder, ["a" * 34])
+    with pytest.raises(ConfigurationError, match=r"control\.sock"):
+        check_legs(Path("/") / ("r" * 100), [])
