@@ -68,6 +68,8 @@ class EndpointInlet:
         self._finish = self._receiver.finished
         self._port: Port | None = None
         self._links: set[Link] = set()
+        self._revoked: dict[Link, int] = {}
+        """Revocations that a sender has not echoed yet."""
         self._routes: dict[Hashable, tuple[Link, bytes]] = {}
         self._steps = FirstStep(reactor.loop)
         self._futures: deque[_Future] = deque()
@@ -100,6 +102,7 @@ class EndpointInlet:
         self._flush()
         self._started = False
         for link in self._links:
+            self._revoked[link] = self._revoked.get(link, 0) + 1
             link.send(frames.encode_control(frames.REVOKE, {"charge": False}))
         self._reactor.flush_soon()
 
@@ -172,6 +175,9 @@ class EndpointInlet:
         # With its leg: the next sidecar counts its slots anew, while handlers of what this one brought still run.
         key: Hashable = link if slot == NO_SLOT else (link, slot)
         if kind == frames.DATA:
+            if link in self._revoked:
+                # Sent before the revocation came there: its sender has taken it back, and may send it again.
+                return
             if slot != NO_SLOT and key not in self._routes:
                 self._add_route(key, link, slot)
             try:
@@ -180,6 +186,9 @@ class EndpointInlet:
                 self._on_unreadable(key, frames.data_head(frame), error)
             else:
                 self._on_batch(key, data)
+        elif kind == frames.REVOKE:
+            if (left := self._revoked.pop(link, 0) - 1) > 0:
+                self._revoked[link] = left
         elif slot != NO_SLOT:
             if kind == frames.WELCOME:
                 self._add_route(key, link, slot)
@@ -189,6 +198,7 @@ class EndpointInlet:
     def link_down(self, link: Link, *, crashed: bool) -> None:
         """Drop what the link held: it is redelivered elsewhere."""
         self._links.discard(link)
+        self._revoked.pop(link, None)
         for key, (via, _) in list(self._routes.items()):
             if via is link:
                 self._remove_route(key)
@@ -287,8 +297,9 @@ class EndpointInlet:
         finally:
             current.reset(reset)
         self.delivered += n - skip.bit_count()
-        # A WELCOME would take back that nothing new is wanted.
-        if not self._stopping and (self._receiver.overlaps() if self._futures or goes_on else self._receiver.took(n, _monotonic() - began)):
+        changed = self._receiver.overlaps() if goes_on or self._futures else self._receiver.took(n, _monotonic() - began)
+        # While intake is stopped or suspended, a WELCOME would ask for more.
+        if changed and self._started and not self._stopping:
             self._grant_all()
         if self._receiver.waiting >= FLUSH_MESSAGES:
             self._send_acks()
@@ -405,8 +416,9 @@ class EndpointInlet:
             self._write(key, frames.encode_reply(stream, seq, body))
             return
         self.failed += 1
-        self._on_error(token.message_id, error)
         kind = type(error)
+        # Before it is told here: what is logged is cut to the user's own lines.
         text = "".join(traceback.format_exception(error))
+        self._on_error(token.message_id, error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         self._write(key, frames.encode_error(stream, seq, type_name=name, message=str(error), traceback=text, code=REPLY_ERROR))

@@ -71,7 +71,7 @@ class PlainReceiver:
         self._next_tag = 0
         self._closed = False
         # The grant follows from the high-water mark; nothing else of it concerns a receiver.
-        narrow = msgspec.structs.replace(channel, high_water_mark=min(channel.high_water_mark, 4 * PREFETCH), ack="Handler")
+        narrow = msgspec.structs.replace(channel, high_water_mark=min(channel.high_water_mark, PREFETCH), ack="Handler")
         self._inlet = EndpointInlet(
             reactor,
             narrow,

@@ -205,6 +205,9 @@ class SendRelay:
                 sender.grant(link, frames.count_field(fields, "messages", 0), frames.count_field(fields, "bytes", 0))
                 self._links_changed = True
         elif kind == frames.REVOKE:
+            # Everything before this echo is taken back.
+            link.send(frames.encode_control(frames.REVOKE))
+            self._reactor.flush_soon()
             sender.revoke(link, charge=bool(frames.decode_control(frame)[1].get("charge")))
             self._links_changed = True
         elif kind == frames.DRAIN:
@@ -279,6 +282,8 @@ class ReceiveRelay:
         """The WELCOME by which the agent granted credit; forwarded as it is."""
         self._slots: dict[bytes, Link] = {}
         self._slot_of: dict[Link, bytes] = {}
+        self._revoked: dict[Link, int] = {}
+        """Revocations that a sender has not echoed yet."""
         self._next_slot = 0
         self._draining = False
         self._app_draining = False
@@ -389,6 +394,7 @@ class ReceiveRelay:
         # The lease is over: at once, not when somebody notices.
         revocation = frames.encode_control(frames.REVOKE, {"charge": crashed})
         for peer in self._slot_of:
+            self._revoked[peer] = self._revoked.get(peer, 0) + 1
             peer.send(revocation)
         self._reactor.flush_soon()
 
@@ -403,8 +409,11 @@ class ReceiveRelay:
         self._greet(link)
 
     def _peer_frame(self, link: Link, kind: int, frame: Any, _slot: bytes) -> None:
-        # Without an agent the batch is dropped: the revocation that its sender has got covers it.
-        if kind == frames.DATA and self._app is not None and self._grant is not None:
+        if kind == frames.REVOKE:
+            if (left := self._revoked.pop(link, 0) - 1) > 0:
+                self._revoked[link] = left
+        # What was sent before the revocation came there is dropped, also when the next agent has come: it would get it twice.
+        elif kind == frames.DATA and link not in self._revoked and self._app is not None and self._grant is not None:
             frames.data_head(frame.buffer)
             self.forwarded += 1
             self._app.send_slot(self._slot_of[link], frame)
@@ -413,5 +422,6 @@ class ReceiveRelay:
     def _peer_down(self, link: Link, _crashed: bool) -> None:
         slot = self._slot_of.pop(link)
         del self._slots[slot]
+        self._revoked.pop(link, None)
         if self._app is not None:
             self._app.send_slot(slot, frames.encode_control(frames.BYE))
