@@ -6,6 +6,7 @@ while, so that a lone message never waits.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections import deque
@@ -23,6 +24,8 @@ from ganglion.runtime.sender import Sender
 from ganglion.wire import frames
 from ganglion.wire.control import Ledger
 from ganglion.wiring import ChannelWiring
+
+log = logging.getLogger(__name__)
 
 LONE_SECONDS = 0.0002
 """Outside the loop's turns (a function that blocks the loop), a message leaves at once when nothing was sent for so long before it."""
@@ -158,13 +161,19 @@ class EndpointOutlet:
         return id_
 
     def inject(self, body: bytes) -> None:
-        """Accept a message whatever the high water mark: a dead letter must not wait for room inside an acknowledgement."""
-        if len(self._bodies) >= self._batch:
-            self._seal()
+        """Accept a message whatever the high water mark: a dead letter must not wait for room inside an acknowledgement.
+
+        One that is larger than the channel allows is not accepted: its frame would cut every connection that it is sent on.
+        """
+        if len(body) > self._max_bytes:
+            log.error("channel %s: a dead letter of %d bytes is lost; maxMessageBytes is %d", self.alias, len(body), self._max_bytes)
+            return
         self._switch(None, len(self._bodies))
         self._bodies.append(body)
         self._size += len(body)
         self._space -= 1
+        if len(self._bodies) >= self._batch or self._size >= _MAX_BATCH_BYTES:
+            self._seal()
         self._reactor.flush_soon()
 
     def flush(self) -> None:
@@ -292,6 +301,10 @@ class EndpointOutlet:
             else:
                 self._wait(timeout)
         self._space = min(self._batch, self._room) - len(self._bodies)
+        if self._space <= 0:
+            # Injected messages have filled the batch, or batches have become smaller since it began.
+            self._seal()
+            self._push()
         return True
 
     def _wait(self, timeout: float | None) -> None:

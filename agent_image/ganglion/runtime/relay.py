@@ -133,7 +133,11 @@ class SendRelay:
         return self._sender.ledger()
 
     def inject(self, body: bytes) -> None:
-        """Send a message of the sidecar's own (a dead letter)."""
+        """Send a message of the sidecar's own (a dead letter), unless it is larger than the channel allows."""
+        limit = self.channel.max_message_bytes
+        if len(body) > limit:
+            log.error("channel %s: a dead letter of %d bytes is lost; maxMessageBytes is %d", self.channel.alias, len(body), limit)
+            return
         self._sender.offer(frames.encode_data(self._own_stream, self._own_next, [body]))
         self._own_next += 1
         self._reactor.flush_soon()

@@ -105,3 +105,25 @@ def test_an_agent_that_crashes_again_and_again_waits_instead_of_being_refused(tm
                 relay.close()
 
     asyncio.run(story())
+
+
+def test_a_sidecar_sends_no_dead_letter_that_its_channel_does_not_allow(tmp_path: Path) -> None:
+    async def story() -> None:
+        with bench() as world:
+            morgue = world.member("morgue-0", channel("letters", "morgue", "Pull", bind=True, max_message_bytes=1024))
+            world.inlet(morgue, "letters")
+            location = InProcess(identity("src-0", host="sidecar"), None, "tcp://127.0.0.1")
+            dead = channel("dead", "morgue", "Push", bind=False, max_message_bytes=1024)
+            relay = SendRelay(world.reactor, world.context, dead, location, tmp_path)
+            source = world.member("src-0", dead, location=BehindSidecar(tmp_path, "src-0"))
+            try:
+                relay.port.set_peers({"morgue-0": morgue.as_peer("letters")})
+                morgue.plane.apply({"letters": {"src-0": source.as_peer("dead")}})
+                relay.inject(b"x" * 1_000_000)
+                relay.inject(b"small")
+                await eventually(lambda: relay.at_rest and morgue.got == ["small"], timeout=5.0)
+                assert relay.ledger().accepted == 1
+            finally:
+                relay.close()
+
+    asyncio.run(story())

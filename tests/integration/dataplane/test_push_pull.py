@@ -173,6 +173,32 @@ def test_coroutine_handlers_run_side_by_side_and_keep_their_message(waits: bool)
     asyncio.run(main())
 
 
+def test_a_dead_letter_that_is_too_large_for_its_channel_keeps_no_other_back(caplog: pytest.LogCaptureFixture) -> None:
+    """The frame would cut the connection, again and again."""
+
+    async def main() -> None:
+        with bench() as world:
+            source = world.member(
+                "src-0",
+                channel("out", "work", "Push", bind=False, dead_letter="dead"),
+                channel("dead", "morgue", "Push", bind=False, max_message_bytes=1024),
+            )
+            sink = world.member("dst-0", channel("in", "work", "Pull", bind=True))
+            morgue = world.member("morgue-0", channel("letters", "morgue", "Pull", bind=True, max_message_bytes=1024))
+            world.inlet(sink, "in", lambda _: 1 / 0)
+            world.inlet(morgue, "letters")
+            outlet = source.plane.outlet("out")
+            world.wire()
+            outlet.send(b"x" * 1_000_000)
+            outlet.send(b"small")
+            await eventually(lambda: outlet.ledger().dead_lettered == 2)
+            await eventually(lambda: morgue.got == ["small"], timeout=5.0)
+            await eventually(lambda: source.plane.outlet("dead").at_rest, timeout=5.0)
+
+    asyncio.run(main())
+    assert "a dead letter of 1000000 bytes is lost; maxMessageBytes is 1024" in caplog.text
+
+
 def test_a_cancelled_or_failing_coroutine_is_judged() -> None:
     async def main() -> None:
         with bench() as world:

@@ -10,6 +10,7 @@ import pytest
 
 from ganglion.runtime import endpoint_outlet
 from ganglion.runtime.endpoint_outlet import EndpointOutlet
+from ganglion.runtime.endpoint_plane import max_frame_bytes
 from ganglion.runtime.links import Frame, Link
 from ganglion.runtime.reactor import Reactor
 from ganglion.wire import frames
@@ -150,6 +151,38 @@ def test_after_a_wait_for_room_messages_travel_in_batches_unless_they_take_long(
                 outlet.send(b"x")
             assert (1 in {frames.data_head(frame).n for frame in receiver.frames[begun:]}) is lone
         finally:
+            outlet.close(0.0)
+            reactor.close()
+
+    asyncio.run(story())
+
+
+def test_injected_messages_make_batches_that_can_be_received() -> None:
+    """Dead letters are injected inside acknowledgements, perhaps many in one turn, and beside what a handler sends."""
+
+    async def story() -> None:
+        reactor = Reactor(asyncio.get_running_loop())
+        wired = channel("out", "work", "Push", bind=False)
+        outlet = EndpointOutlet(reactor, wired)
+        receiver = _Receiver()
+        try:
+            outlet.link_up(receiver)
+            outlet.link_frame(receiver, frames.WELCOME, frames.encode_control(frames.WELCOME, {"messages": 1024, "bytes": 1 << 30}), b"")
+            # As within one turn of the reactor: nothing is flushed meanwhile.
+            reactor.dispatching = True
+            for _ in range(16):
+                outlet.inject(b"dead")
+            for _ in range(300):
+                outlet.send(b"alive")
+            large = bytes(wired.max_message_bytes)
+            for _ in range(3):
+                outlet.inject(large)
+            reactor.dispatching = False
+            outlet.flush()
+            assert sum(frames.data_head(frame).n for frame in receiver.frames) == 319
+            assert max(map(len, receiver.frames)) <= max_frame_bytes(wired)
+        finally:
+            reactor.dispatching = False
             outlet.close(0.0)
             reactor.close()
 
