@@ -49,6 +49,11 @@ class _Selector(selectors.DefaultSelector):
                     if self.failed is None:
                         raise
                     self.failed(error)
+        if others and not fresh:
+            # Nor must asyncio see what a callback has removed: the descriptor may be somebody else's now, who would be removed instead.
+            # What was only changed is reported again in the next round.
+            watched = self.get_map()
+            others = [event for event in others if watched.get(event[0].fd) is event[0]]
         return others
 
 

@@ -107,6 +107,34 @@ def test_an_exception_goes_to_the_loops_handler(loop: DataLoop, pipes: list[tupl
     loop.remove_direct_reader(fd)
 
 
+def test_a_descriptor_that_a_direct_reader_gave_to_somebody_else_is_watched(loop: DataLoop, pipes: list[tuple[int, int]]) -> None:
+    """A handler closes one connection and opens another, which gets the number of the first; both were ready in the same round."""
+    (direct, to_direct), (plain, to_plain) = pipes
+    called: list[str] = []
+
+    def old() -> None:
+        os.read(plain, 1)
+        called.append("old")
+
+    def new() -> None:
+        os.read(plain, 1)
+        called.append("new")
+        loop.remove_reader(plain)
+
+    def handler() -> None:
+        os.read(direct, 1)
+        loop.remove_reader(plain)
+        loop.add_reader(plain, new)
+
+    loop.add_direct_reader(direct, handler)
+    loop.add_reader(plain, old)
+    os.write(to_plain, b"x")
+    os.write(to_direct, b"x")
+    _turns(loop, lambda: len(called) > 0)
+    assert called == ["new"]
+    assert loop.remove_direct_reader(direct)
+
+
 def test_removal_after_the_end_is_harmless() -> None:
     loop = DataLoop()
     loop.close()
