@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,10 +94,14 @@ class HealthServer:
         except (TimeoutError, OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             log.debug("health request given up: %s", error)
         finally:
-            self._connections.discard(task)
             writer.close()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+            try:
+                # Whoever does not take its answer would keep it here for ever.
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await writer.wait_closed()
+            except (TimeoutError, OSError, asyncio.CancelledError):
+                writer.transport.abort()
+            self._connections.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
+from ganglion.runtime import health
 from ganglion.runtime.health import HealthServer, Probes
 from tests.support.nameserver import LoopThread
+from tests.support.wait import wait_for
 
 
 class Endpoint:
@@ -73,3 +76,21 @@ def test_garbage_does_not_end_it(endpoint: Endpoint, request_bytes: bytes) -> No
 
     endpoint.run(send())
     assert endpoint.get("/startupz")[0] == 200
+
+
+def test_a_prober_that_reads_nothing_is_cut_off(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reaches the port may ask for metrics; their bytes must not be kept for whoever never takes them."""
+    monkeypatch.setattr(health, "ANSWER_SECONDS", 0.3)
+    endpoint.server._metrics = lambda: bytes(32 * 1024 * 1024)
+    with socket.socket() as greedy:
+        greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        greedy.connect(("127.0.0.1", endpoint.server.port))
+        greedy.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        server = endpoint.server._server
+        assert server is not None
+        wait_for(lambda: _attached(server) == 1, what="the connection")
+        wait_for(lambda: _attached(server) == 0, what="its end", timeout=10)
+
+
+def _attached(server: asyncio.Server) -> int:
+    return int(server._active_count)  # type: ignore[attr-defined]
