@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ganglion.imperative.errors import AgentStartError
+from ganglion.imperative.leftovers import MIN_AGE_SECONDS, sweep
 from ganglion.imperative.secret import join_secret
 from ganglion.imperative.settings import config
 from ganglion.imperative.values import dumps
@@ -100,6 +101,7 @@ class Host:
         self._thread: threading.Thread | None = None
         self._spawner: Spawner | None = None
         self._server: asyncio.Server | None = None
+        self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
         atexit.register(self.at_exit)
 
@@ -156,6 +158,8 @@ class Host:
                 self._by_id.pop(child.id, None)
                 self._expected.pop(child_key, None)
                 child.finish(code)
+                if code != 0:
+                    self._sweep_soon()
 
             child.id = self._spawner.spawn(program, 1, ended, 2)
             self._by_id[child.id] = child
@@ -202,6 +206,8 @@ class Host:
             assert self._spawner is not None
             self._spawner.attach()
             self._server = await asyncio.start_unix_server(self._hear, self._socket, limit=1 << 24)
+            # Of programs that were killed with all their agents.
+            self._sweep_soon()
 
         self._loop.run_until_complete(begin())
         started.set()
@@ -221,6 +227,15 @@ class Host:
             pass
         finally:
             writer.close()
+
+    def _sweep_soon(self) -> None:
+        """Remove the ipc files that killed processes have left, once for all that are killed about now. The loop's thread."""
+        if self._sweep is None and self._loop is not None:
+            self._sweep = self._loop.call_later(2 * MIN_AGE_SECONDS, self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        self._sweep = None
+        sweep(Path(config["IPC_DIR"]))
 
     def signal_all(self, number: int) -> None:
         """Signal every process."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ganglion import Agent, CommunicationError, NamingError, NSProxy, Proxy, run_agent, run_nameserver
+from ganglion.imperative.settings import config
 from tests.integration.imperative.conftest import Stage
 from tests.support.wait import wait_for
 
@@ -171,3 +174,16 @@ def test_hooks_in_their_order(stage: Stage) -> None:
     wait_for(lambda: "idle" in agent.unsafe.get_attr("seen"), what="idle")
     assert agent.unsafe.get_attr("seen")[:3] == [("on_init", 1, False), ("before_loop", True), "tick"]
     assert agent.list_timers() == []
+
+
+def test_a_killed_process_leaves_no_ipc_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="gi-", dir="/tmp") as folder:
+        monkeypatch.setitem(config, "IPC_DIR", Path(folder))
+        ns = run_nameserver()
+        agent, other = run_agent("a"), run_agent("b")
+        addresses = [one.bind("PULL", alias="in", handler=lambda _agent, _message: None) for one in (agent, other)]
+        os.kill(agent.execute_as_method(pid_of), signal.SIGKILL)
+        wait_for(lambda: not addresses[0].address.exists(), timeout=10, what="the file to be removed")
+        assert [str(item) for item in Path(folder).iterdir()] == [str(addresses[1].address)]
+        ns.shutdown()
+        assert list(Path(folder).iterdir()) == []
