@@ -238,8 +238,10 @@ class Reactor:
     def _drain(self, work: _Work) -> bool:
         more = False
         for entry, socket in work:
-            if entry.source in self._entries:
-                more |= entry.source.drain(BUDGET) if socket is None else entry.drain_one(socket, BUDGET)
+            if entry.source in self._entries and (entry.source.drain(BUDGET) if socket is None else entry.drain_one(socket, BUDGET)):
+                more = True
+                # A blocking call may end before it has taken the rest, of which no descriptor tells any more.
+                self._again(entry)
         return more
 
     def serve(self) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import zmq
 
+from ganglion.runtime import bound_port
+from ganglion.runtime.connections import DesiredPeer
 from ganglion.runtime.endpoint_outlet import EndpointOutlet
+from ganglion.runtime.links import Link
 from ganglion.runtime.sockets import CurveKeys, Socket, make_socket
 from ganglion.wire import frames
 from tests.support.aio import eventually
@@ -167,5 +172,46 @@ def test_a_binder_that_comes_back_with_a_new_key_is_found_again() -> None:
             await eventually(lambda: outlet.at_rest)
             assert again.got == ["meanwhile"]
             assert outlet.ledger().acked == 2
+
+    asyncio.run(main())
+
+
+def test_what_a_blocking_call_left_in_a_port_is_taken_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks no further than its condition; what waits behind makes no edge any more."""
+    monkeypatch.setattr(bound_port, "PING_SECONDS", 3600.0)
+
+    class User:
+        def __init__(self) -> None:
+            self.frames = 0
+            self.links: list[Link] = []
+
+        def link_up(self, link: Link) -> None:
+            self.links.append(link)
+
+        def link_frame(self, link: Link, kind: int, frame: object, slot: bytes) -> None:
+            self.frames += 1
+
+        def link_down(self, link: Link, *, crashed: bool) -> None:
+            self.links.remove(link)
+
+    async def main() -> None:
+        with bench() as world:
+            user = User()
+            port = bound_port.BoundPort(
+                world.reactor, world.context, user, identity("src-0"), endpoint="tcp://127.0.0.1:*", max_frame_bytes=1 << 20, pumped=True
+            )
+            peer = world.context.socket(zmq.DEALER)
+            try:
+                port.set_peers({"dst-0": DesiredPeer("dst-0", "dst", identity("dst-0").incarnation, "", "")})
+                peer.connect(f"tcp://127.0.0.1:{port.tcp_port}")
+                peer.send(frames.encode_control(frames.HELLO, identity("dst-0").fields()))
+                await eventually(lambda: user.links and port._next_ping)
+                for _ in range(1000):
+                    peer.send(frames.encode_ack([(1, 0, 1, 0)]))
+                assert world.reactor.pump(lambda: user.frames > 0, time.monotonic() + 10)
+                await eventually(lambda: user.frames == 1000, timeout=5.0)
+            finally:
+                peer.close(0)
+                port.close()
 
     asyncio.run(main())
