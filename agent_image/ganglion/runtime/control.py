@@ -112,6 +112,7 @@ class ControlThread:
         self._wake_receive, self._wake_send = socket.socketpair()
         self._wake_receive.setblocking(False)
         self._wake_send.setblocking(False)
+        self._woken = False
         self._asked_bye: tuple[bool, asyncio.Future[bool], float] | None = None
         self._bye_said = False
         self._exit_at: tuple[float, int] | None = None
@@ -231,7 +232,11 @@ class ControlThread:
         self._previous_handlers.clear()
 
     def _wake(self) -> None:
-        # A full or closed socket pair means that the thread will look anyway, or has ended.
+        if self._woken:
+            # One byte is enough, and signals must find room: the interpreter drops what does not fit.
+            return
+        self._woken = True
+        # A closed socket pair means that the thread has ended.
         with contextlib.suppress(OSError):
             self._wake_send.send(b"\0")
 
@@ -342,6 +347,9 @@ class ControlThread:
             data = self._wake_receive.recv(4096)
         except BlockingIOError:
             return
+        finally:
+            # After the bytes, before the state: whoever came in between is seen in this turn.
+            self._woken = False
         if self._on_signal is not None:
             for number in data:
                 if number == stacks.SIGNAL and number:
