@@ -93,8 +93,8 @@ class EndpointOutlet:
         self._wired: int | None = None
         self._waiting: dict[int, OnReply] = {}
         self._timeouts: dict[float, deque[tuple[float, int]]] = {}
-        self._asking = 0.0
-        """Timeout of the request that is being sent: its batch may leave before it is in `_timeouts`."""
+        self._asking = self._longest = 0.0
+        """Timeout of the request that is being sent, and the longest of those in the growing batch."""
         self._blocked = False
         self._end = False
         self._closed = False
@@ -155,6 +155,8 @@ class EndpointOutlet:
             id_ = self.send(body, timeout=timeout)
         finally:
             self._asking = before
+        if self._bodies:
+            self._longest = max(self._longest, timeout)
         self._waiting[id_.seq] = on_reply
         # Requests of one timeout expire in the order in which they were made.
         self._timeouts.setdefault(timeout, deque()).append((deadline, id_.seq))
@@ -342,7 +344,8 @@ class EndpointOutlet:
             return
         ext: dict[str, Any] | None = None
         if self._flags:
-            ext = {"deadline": int(time.time() * 1000 + 1000 * max((*self._timeouts, self._asking)))}
+            ext = {"deadline": int(time.time() * 1000 + 1000 * max(self._longest, self._asking))}
+            self._longest = 0.0
         frame = frames.encode_data(self.stream, self._first, bodies, flags=self._flags, ext=ext)
         count = len(bodies)
         runs = self._runs.seal(count) if self._runs is not None else ()

@@ -30,7 +30,8 @@ class _Receiver(Link):
 
 
 @pytest.mark.parametrize("timeout", [3.0, 300.0])
-def test_a_request_says_how_long_its_sender_waits(timeout: float) -> None:
+@pytest.mark.parametrize("others", [[], [30.0], [3000.0]])
+def test_a_request_says_how_long_its_sender_waits(timeout: float, others: list[float]) -> None:
     async def story() -> None:
         reactor = Reactor(asyncio.get_running_loop())
         outlet = EndpointOutlet(reactor, channel("ask", "work", "Req", bind=False))
@@ -38,9 +39,13 @@ def test_a_request_says_how_long_its_sender_waits(timeout: float) -> None:
         try:
             outlet.link_up(receiver)
             outlet.link_frame(receiver, frames.WELCOME, frames.encode_control(frames.WELCOME, {"messages": 8, "bytes": 1 << 20}), b"")
+            for other in others:
+                outlet.request(b"another", timeout=other, on_reply=lambda _reply: None)
+                outlet.flush()
+            receiver.frames.clear()
             before = time.time()
-            # It leaves at once: nothing was sent before it.
             outlet.request(b"?", timeout=timeout, on_reply=lambda _reply: None)
+            outlet.flush()
             after = time.time()
         finally:
             outlet.close(0.0)
