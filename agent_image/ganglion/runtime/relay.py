@@ -7,7 +7,6 @@ revokes what a lost agent held.
 
 from __future__ import annotations
 
-import heapq
 import logging
 import secrets
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ganglion.runtime.batches import Batch
 from ganglion.runtime.bound_port import BoundPort
 from ganglion.runtime.endpoint_outlet import REPLY_LOST
 from ganglion.runtime.endpoint_plane import InProcess, leg_path, max_frame_bytes, open_port
@@ -78,6 +78,7 @@ class SendRelay:
         self.channel = channel
         self._reactor = reactor
         self._sender = Sender(
+            on_settled=self._settled,
             on_acked=self._on_acked,
             on_dead=lambda id_, body, why: on_dead(channel, id_, body, why),
             on_failed=self._on_failed,
@@ -90,7 +91,8 @@ class SendRelay:
         self._waiting = 0
         self._own_stream = secrets.randbits(64)
         self._own_next = 0
-        self._deadlines: list[tuple[float, int, int, int]] = []
+        self._deadlines: dict[tuple[int, int], tuple[float, int]] = {}
+        """Of requests that are unsettled: (stream, first) → (Unix seconds, how many)."""
         self._closed = False
         self._leg = BoundPort(
             reactor,
@@ -183,7 +185,7 @@ class SendRelay:
         if not self._sender.offer(frame, head):
             self._sender.report_again(head)
         elif isinstance(deadline, int):
-            heapq.heappush(self._deadlines, (deadline / 1000, head.stream, head.first, head.n))
+            self._deadlines[head.stream, head.first] = deadline / 1000, head.n
         self._sender.pump()
 
     def _app_down(self, link: Link, _crashed: bool) -> None:
@@ -264,11 +266,15 @@ class SendRelay:
         if self._app is not None and self._granted < self.channel.high_water_mark:
             self._grant()
         now = time.time()
-        while self._deadlines and self._deadlines[0][0] < now:
+        over = [(key, count) for key, (deadline, count) in self._deadlines.items() if deadline < now]
+        for (stream, first), count in over:
             # The requester has its timeout already; what still waits here must not be handled.
-            _, stream, first, count = heapq.heappop(self._deadlines)
+            self._deadlines.pop((stream, first), None)
             for seq in range(first, first + count):
                 self._sender.cancel(stream, seq)
+
+    def _settled(self, batch: Batch) -> None:
+        self._deadlines.pop((batch.stream, batch.first), None)
 
 
 class ReceiveRelay:

@@ -10,6 +10,8 @@ from typing import Any
 
 from ganglion.runtime.connected_port import ConnectedPort
 from ganglion.runtime.endpoint_plane import BehindSidecar, InProcess
+from ganglion.runtime.errors import RequestTimeout
+from ganglion.runtime.plane import Reply
 from ganglion.runtime.relay import SendRelay
 from tests.support.aio import eventually
 from tests.support.dataplane import bench, identity
@@ -123,6 +125,38 @@ def test_a_sidecar_sends_no_dead_letter_that_its_channel_does_not_allow(tmp_path
                 relay.inject(b"small")
                 await eventually(lambda: relay.at_rest and morgue.got == ["small"], timeout=5.0)
                 assert relay.ledger().accepted == 1
+            finally:
+                relay.close()
+
+    asyncio.run(story())
+
+
+def test_a_sidecar_forgets_the_deadlines_of_requests_that_were_answered(tmp_path: Path) -> None:
+    """Who waits for an hour at most, and is answered at once, must not cost memory for an hour."""
+
+    async def story() -> None:
+        with bench() as world:
+            replier = world.member("dst-0", channel("in", "ask", "Rep", bind=True))
+            world.inlet(replier, "in", lambda body: body, encode=str.encode)
+            ask = channel("out", "ask", "Req", bind=False)
+            relay = SendRelay(world.reactor, world.context, ask, InProcess(identity("src-0", host="sidecar"), None), tmp_path)
+            source = world.member("src-0", ask, location=BehindSidecar(tmp_path, "src-0"))
+            outlet = source.plane.outlet("out")
+            replies: list[Reply] = []
+            try:
+                relay.port.set_peers({"dst-0": replier.as_peer("in")})
+                replier.plane.apply({"in": {"src-0": source.as_peer("out")}})
+                for number in range(100):
+                    outlet.request(b"%d" % number, timeout=3600.0, on_reply=replies.append)
+                await eventually(lambda: len(replies) == 100)
+                assert all(reply.error is None for reply in replies)
+                assert not relay._deadlines
+                # Nobody is there who could answer: this one is given up in time.
+                relay.port.set_peers({})
+                outlet.request(b"late", timeout=0.2, on_reply=replies.append)
+                await eventually(lambda: len(replies) == 101 and relay.at_rest)
+                assert isinstance(replies[-1].error, RequestTimeout)
+                assert not relay._deadlines
             finally:
                 relay.close()
 
