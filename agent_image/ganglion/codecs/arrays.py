@@ -73,6 +73,9 @@ def decode_extension(code: int, data: memoryview) -> Any:
     except ImportError:
         raise ValueError("array: numpy is not installed here; install ganglion[numpy]") from None
     dtype = numpy.dtype(name)
+    if not dtype.itemsize:
+        # Any number of such elements fits into no bytes, and numpy would give each of them one.
+        raise ValueError(f"array: found type {name!r}, whose elements have no bytes; refused")
     elements = data[2 + length + 8 * dimensions :]
     if dtype.itemsize * math.prod(shape) != elements.nbytes:
         raise ValueError(f"array: found {elements.nbytes} bytes of elements; {name} {shape} has {dtype.itemsize * math.prod(shape)}")

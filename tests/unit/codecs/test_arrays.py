@@ -88,6 +88,8 @@ def _extension(data: bytes) -> bytes:
         b"\x06<M8[q]\x00" + bytes(8),
         b"\x03<f8\xff" + bytes(8 * 255),
         b"\xff" * 300,
+        b"\x03|S0\x01" + (1 << 45).to_bytes(8, "little"),
+        b"\x03<U0\x01" + (1 << 40).to_bytes(8, "little"),
     ],
 )
 def test_hostile_arrays_are_refused(data: bytes) -> None:
