@@ -10,9 +10,9 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Generator, Hashable
 from functools import partial
-from types import CoroutineType
+from types import CoroutineType, GeneratorType
 from typing import Any
 
 from ganglion.runtime.causal import Token, current
@@ -396,12 +396,36 @@ class EndpointInlet:
                 elif isinstance(result, asyncio.Future):
                     self._await(result, partial(self._answer, token))
                     continue
+                elif type(result) is GeneratorType:
+                    self._answer_early(token, result)
+                    continue
             except Exception as error:  # noqa: BLE001 - the requester is told whatever it was
                 self._answer(token, None, error)
             else:
                 self._answer(token, result, None)
             finally:
                 current.reset(reset)
+
+    def _answer_early(self, token: Token, handler: Generator[Any, Any, Any]) -> None:
+        """A handler that yields its reply goes on when the reply is on the wire; what it raises then is told here only.
+
+        Raises:
+            Exception: what it raised before its reply.
+        """
+        try:
+            reply = next(handler)
+        except StopIteration:
+            raise ValueError("the handler ended without a reply; it must yield one") from None
+        self._answer(token, reply, None)
+        error: Exception | None = None
+        try:
+            if next(handler, self) is not self:
+                handler.close()
+                error = ValueError("the handler yielded again; it must yield one reply")
+        except Exception as raised:  # noqa: BLE001 - user code
+            error = raised
+        if error is not None:
+            self._judge(token.message_id, error)
 
     def _answer(self, token: Token, result: Any, error: BaseException | None) -> None:
         key, stream, seq = token.link, token.stream, token.seq

@@ -86,8 +86,8 @@ class Agent:
             alias: channel alias; of sockets that a program made, their address too.
             value: what the channel's codec can encode.
             topic: Pub only; any bytes, text goes out as UTF-8.
-            handler, wait, on_error: of requests on an ASYNC_REP or SYNC_PUB channel: what gets the reply, seconds to wait for it, and
-                what is called with the agent when there was none.
+            handler, wait, on_error: of requests (Req; ASYNC_REP and SYNC_PUB of programs): what gets the reply, seconds to wait for it
+                (Req: 10 when None), and what is called with the agent when there was none. As many may be under way as one likes.
             timeout: seconds to block at most; None: until there is room.
         Returns:
             Id of the message; None for a reply.

@@ -75,7 +75,7 @@ class Channels:
             return lambda value, topic, timeout: publish(encode(value), topic=topic_bytes(topic), timeout=timeout)
         if channel.role == "Rep":
             return lambda value, _topic, _timeout: self._reply(alias, value)
-        advice = "use send_recv or `await request`" if channel.role == "Req" else "this role receives"
+        advice = "use send_recv, `await request`, or give send() a handler for the reply" if channel.role == "Req" else "this role receives"
         message = f"channel {alias!r}: role {channel.role} cannot send by itself; {advice}"
 
         def refuse(_value: Any, _topic: str | bytes, _timeout: float | None) -> MessageId | None:

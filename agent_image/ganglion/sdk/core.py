@@ -15,12 +15,12 @@ from ganglion.runtime import causal
 from ganglion.runtime.errors import ChannelClosed
 from ganglion.runtime.plane import MessageId
 from ganglion.runtime.reactor import Reactor
-from ganglion.sdk.agent import Agent
+from ganglion.sdk.agent import REQUEST_SECONDS, Agent
 from ganglion.sdk.base import AgentCore
 from ganglion.sdk.channels import Channels, Sender
 from ganglion.sdk.errors import AgentStopping, AliasError, HandlerError, RecvTimeout, StreamEnded
 from ganglion.sdk.foreign import ForeignCalls
-from ganglion.sdk.handlers import Handlers, topic_bytes
+from ganglion.sdk.handlers import Handlers, resolve, topic_bytes
 from ganglion.sdk.mailbox import Mailbox
 from ganglion.sdk.streams import Streams
 from ganglion.sdk.timers import Timers
@@ -45,6 +45,7 @@ class Core(AgentCore):
         channels: made by the caller, because its errors are configuration errors.
         on_timer_error: (alias, exception).
         on_shutdown: the agent wants to end; argument: completed.
+        spawn: (name, hook): calls a hook soon, beside the messages, and judges what it raises.
         is_function: the agent is a plain function.
     """
 
@@ -62,6 +63,7 @@ class Core(AgentCore):
         channels: Channels,
         on_timer_error: Callable[[str, BaseException], None],
         on_shutdown: Callable[[bool], None],
+        spawn: Callable[[str, Callable[[], Any]], None],
         is_function: bool,
     ) -> None:
         self.agent = agent
@@ -82,6 +84,7 @@ class Core(AgentCore):
         self.looping = False
         """Inlets are open: handlers can no longer be set."""
         self._on_shutdown = on_shutdown
+        self._spawn = spawn
         self._waiters: set[asyncio.Future[None]] = set()
         self._last_turn = 0.0
         self.senders: dict[str, Sender] = channels.senders
@@ -171,6 +174,34 @@ class Core(AgentCore):
             future.cancel()
             raise TimeoutError(f"channel {alias!r}: the request was not settled in {timeout} s")
         return future.result()
+
+    def send_request(self, alias: str, value: Any, topic: Any, handler: Any, wait: float | None, on_error: Any) -> None:
+        """`Agent.send` with a handler for the reply. Main thread, or any other."""
+        del topic  # requests have none
+        if handler is None:
+            raise HandlerError(f"channel {alias!r}: send() with wait or on_error is a request; give a handler for its reply too")
+        reply = resolve(self.agent, self.module, handler, topics=False)
+        failed = None if on_error is None else self._callable(on_error, (), {}, what="on_error")
+
+        def request() -> None:
+            future = self.channels.request(alias, value, REQUEST_SECONDS if wait is None else wait)
+            future.add_done_callback(functools.partial(self._replied, alias, reply, failed))
+
+        if get_ident() == self.thread:
+            request()
+        else:
+            self.foreign.call(request, None)
+
+    def _replied(self, alias: str, reply: Callable[[Any], Any], failed: Callable[[], Any] | None, future: asyncio.Future[Any]) -> None:
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self._spawn(f"handler of replies on {alias!r}", functools.partial(reply, future.result()))
+        elif failed is not None:
+            self._spawn(f"on_error of a request on {alias!r}", failed)
+        else:
+            self.log.warning("channel %r: a request has no reply: %s: %s", alias, type(error).__name__, error)
 
     async def _stoppable(self, future: asyncio.Future[Any]) -> Any:
         await self._until(future.done, None, future)
@@ -296,17 +327,19 @@ class Core(AgentCore):
         """See `Agent.timers`."""
         return self.timers.aliases
 
-    def _callable(self, method: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
+    def _callable(
+        self, method: str | Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, what: str = "timer"
+    ) -> Callable[[], Any]:
         if isinstance(method, str):
             found = getattr(self.agent, method, None)
             if callable(found):
                 return functools.partial(found, *args, **kwargs)
             function = self.module.get(method)
             if not callable(function):
-                raise HandlerError(f"timer: {type(self.agent).__name__} has no method {method!r}, and its module has no such function")
+                raise HandlerError(f"{what}: {type(self.agent).__name__} has no method {method!r}, and its module has no such function")
             return functools.partial(function, self.agent, *args, **kwargs)
         if not callable(method):
-            raise HandlerError(f"timer: found a {type(method).__name__}; must be a method, its name, or a function")
+            raise HandlerError(f"{what}: found a {type(method).__name__}; must be a method, its name, or a function")
         if inspect.isfunction(method) and inspect.signature(method).parameters:
             return functools.partial(method, self.agent, *args, **kwargs)
         return functools.partial(method, *args, **kwargs)

@@ -94,6 +94,7 @@ class AgentProcess:
                 channels=self.channels,
                 on_timer_error=self.faults.timer,
                 on_shutdown=self._asked_to_end,
+                spawn=self.hooks.spawn,
                 is_function=target.function is not None,
             )
         except BaseException:
