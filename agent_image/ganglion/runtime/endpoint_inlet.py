@@ -297,12 +297,16 @@ class EndpointInlet:
         finally:
             current.reset(reset)
         self.delivered += n - skip.bit_count()
-        changed = self._receiver.overlaps() if goes_on or self._futures else self._receiver.took(n, _monotonic() - began)
+        self._learn(n, began, overlap=goes_on or len(self._futures) > 0)
+        if self._receiver.waiting >= FLUSH_MESSAGES:
+            self._send_acks()
+
+    def _learn(self, count: int, began: float, *, overlap: bool) -> None:
+        """Fit the window to what the handlers of `count` messages took since `began`, or to handlers that overlap."""
+        changed = self._receiver.overlaps() if overlap else self._receiver.took(count, _monotonic() - began)
         # While intake is stopped or suspended, a WELCOME would ask for more.
         if changed and self._started and not self._stopping:
             self._grant_all()
-        if self._receiver.waiting >= FLUSH_MESSAGES:
-            self._send_acks()
 
     def _on_unreadable(self, key: Hashable, head: frames.DataHead, error: frames.FrameError) -> None:
         """Settle what a batch holds whose bodies cannot be told apart: its sender would otherwise wait for it, or send it, for ever."""
@@ -376,6 +380,7 @@ class EndpointInlet:
 
     def _on_requests(self, key: Hashable, data: frames.Data) -> None:
         _, n, stream, first, skip = data.head
+        began = _monotonic()
         for index in range(n):
             if skip >> index & 1:
                 continue
@@ -405,6 +410,7 @@ class EndpointInlet:
                 self._answer(token, result, None)
             finally:
                 current.reset(reset)
+        self._learn(n, began, overlap=len(self._steps) + len(self._futures) > 0)
 
     def _answer_early(self, token: Token, handler: Generator[Any, Any, Any]) -> None:
         """A handler that yields its reply goes on when the reply is on the wire; what it raises then is told here only.

@@ -12,7 +12,7 @@ import pytest
 
 from ganglion.runtime.endpoint_outlet import EndpointOutlet
 from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, SendTimeout
-from ganglion.runtime.plane import MessageId, Verdict
+from ganglion.runtime.plane import MessageId, Reply, Verdict
 from tests.support.aio import eventually
 from tests.support.dataplane import bench
 from tests.support.wirings import channel
@@ -312,5 +312,31 @@ def test_a_slow_handlers_results_leave_before_its_input_is_through() -> None:
             await eventually(lambda: outlet.at_rest)
             assert max(settled_early) >= 2
             assert sorted(map(int, sink.got)) == list(range(20))
+
+    asyncio.run(main())
+
+
+def test_as_many_requests_run_beside_each_other_as_a_requester_may_have_under_way() -> None:
+    async def main() -> None:
+        with bench() as world:
+            loop = asyncio.get_running_loop()
+            running: list[asyncio.Future[str]] = []
+            replies: list[Reply] = []
+
+            async def handler(_: str) -> str:
+                running.append(loop.create_future())
+                return await running[-1]
+
+            source = world.member("src-0", channel("out", "ask", "Req", bind=False))
+            sink = world.member("dst-0", channel("in", "ask", "Rep", bind=True))
+            world.inlet(sink, "in", handler, encode=str.encode)
+            outlet = source.plane.outlet("out")
+            world.wire()
+            for _ in range(400):
+                outlet.request(b"?", timeout=60.0, on_reply=replies.append)
+            await eventually(lambda: len(running) == 400, timeout=10.0)
+            for future in running:
+                future.set_result("!")
+            await eventually(lambda: len(replies) == 400)
 
     asyncio.run(main())
