@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ganglion.codecs.errors import CodecError, CodecForbidden, DecodeError, EncodeError
+    from ganglion.codecs.errors import CodecError, CodecForbidden, DecodeError, EncodeError, UnknownCodec
     from ganglion.errors import GanglionError
     from ganglion.imperative.addresses import AgentAddress, AgentChannel, SocketAddress
     from ganglion.imperative.agents import run_agent, run_nameserver
@@ -62,6 +62,7 @@ __all__ = [
     "SendTimeout",
     "SocketAddress",
     "StreamEnded",
+    "UnknownCodec",
     "config",
     "run_agent",
     "run_logger",
@@ -69,7 +70,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ganglion.codecs.errors": ("CodecError", "CodecForbidden", "DecodeError", "EncodeError"),
+    "ganglion.codecs.errors": ("CodecError", "CodecForbidden", "DecodeError", "EncodeError", "UnknownCodec"),
     "ganglion.errors": ("GanglionError",),
     "ganglion.imperative.addresses": ("AgentAddress", "AgentChannel", "SocketAddress"),
     "ganglion.imperative.agents": ("run_agent", "run_nameserver"),

@@ -23,7 +23,7 @@ from ganglion.imperative.errors import format_exception
 from ganglion.imperative.requests import Requests
 from ganglion.imperative.serializers import fast, serializer_name
 from ganglion.imperative.settings import config
-from ganglion.imperative.sockets import Entry, Key, Sockets
+from ganglion.imperative.sockets import NOBLOCK, Entry, Key, Sockets, plain_send
 from ganglion.runtime.errors import ReplierLost, RequestTimeout, SendTimeout
 from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import Context, Socket
@@ -226,6 +226,7 @@ class Core(AgentCore):
             if prefix + topic not in entry.topics:
                 entry.socket.set(zmq.SUBSCRIBE, prefix + topic)
             entry.topics[prefix + topic] = handler
+            entry.routes = None
 
     def subscribe(self, alias: Key, topic: Any) -> None:
         """See `Agent.subscribe`: a mapping topic → handler, or a handler."""
@@ -250,6 +251,7 @@ class Core(AgentCore):
                     raise KeyError(one)
                 entry.socket.set(zmq.UNSUBSCRIBE, prefix + one)
                 del entry.topics[prefix + one]
+                entry.routes = None
 
         self.here(undo)
 
@@ -267,7 +269,7 @@ class Core(AgentCore):
         return None
 
     def _pusher(self, entry: Entry) -> Sender:
-        send, flag = entry.socket.send, zmq.NOBLOCK
+        send = plain_send(entry.socket)
         encode, _ = fast(entry.codec)
         recheck = entry.kind == "PAIR"
 
@@ -277,7 +279,7 @@ class Core(AgentCore):
             except Exception:  # noqa: BLE001 - the codec raises it again, and says what to do
                 body = entry.codec.encode(value)
             try:
-                send(body, flag)
+                send(body, NOBLOCK)
             except zmq.Again:
                 self.send_slowly(entry, [body], timeout)
             if recheck and entry.drain is not None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import zmq
 
-from ganglion.codecs import Codec, DecodeError
+from ganglion.codecs import Body, Codec, DecodeError
 from ganglion.imperative.addresses import AgentAddress
 from ganglion.imperative.errors import decode_error, encode_error
 from ganglion.imperative.serializers import fast
-from ganglion.imperative.sockets import Entry
+from ganglion.imperative.sockets import MORE, NOBLOCK, Entry, plain_send
 
 if TYPE_CHECKING:
     from ganglion.imperative.core import Core
@@ -30,6 +30,10 @@ ERROR = b"ganglion-error"
 QUICK_SECONDS = 0.00005
 """A handler that takes less, on average, is quick."""
 
+LARGE = 32 * 1024
+"""Bytes. After a body of this size the next one is received as a view of libzmq's memory: its copy would cost more than the view's object."""
+
+_RCVMORE = int(zmq.RCVMORE)
 _clock = time.monotonic
 
 
@@ -43,7 +47,7 @@ def drain_of(core: Core, entry: Entry) -> Callable[[], None]:
     if entry.partner is not None or not isinstance(entry.place, AgentAddress):
         take = core.requests.taker(entry)
     elif entry.kind == "SUB":
-        take = _take_sub(core, entry)
+        return _sub_drain(core, entry)
     elif entry.kind == "REP":
         take = _take_rep(core, entry)
     elif entry.kind == "REQ":
@@ -54,30 +58,33 @@ def drain_of(core: Core, entry: Entry) -> Callable[[], None]:
 
 
 def _pull_drain(core: Core, entry: Entry) -> Callable[[], None]:
-    recv, handler, flag = entry.socket.recv, entry.handler, zmq.NOBLOCK
+    recv, handler = entry.socket.recv, entry.handler
     _, decode = fast(entry.codec)
     assert handler is not None
 
     def drain() -> None:
         began = now = _clock()
         count, run = 0, 1
-        body = b""
+        body: Body = b""
         try:
             while count < BUDGET and now - began < TURN_SECONDS and entry.open:
+                large = entry.large
                 for _ in range(run):
-                    body = recv(flag)
+                    try:
+                        body = recv(NOBLOCK, False).buffer if large else recv(NOBLOCK)
+                    except zmq.Again:
+                        core.handled += count
+                        return
                     count += 1
                     result = handler(decode(body))
                     if result is not None and inspect.isawaitable(result):
                         core.spawn(result, "handler")
                     if not entry.open:
                         break
+                entry.large = len(body) >= LARGE
                 before, now = now, _clock()
                 # While handlers are quick, the clock is asked for every 16th message only.
                 run = 16 if now - before < QUICK_SECONDS * run else 1
-        except zmq.Again:
-            core.handled += count
-            return
         except Exception as error:  # noqa: BLE001 - user code, or a body that cannot be decoded
             core.failed("handler", _cause(entry, body, error))
         core.handled += count
@@ -87,7 +94,98 @@ def _pull_drain(core: Core, entry: Entry) -> Callable[[], None]:
     return drain
 
 
-def _cause(entry: Entry, body: bytes, error: Exception) -> Exception:
+def _sub_drain(core: Core, entry: Entry) -> Callable[[], None]:
+    """As `_pull_drain`, for two frames.
+
+    To ask whether a frame is the last one costs as much as to receive it. A publication always has two; a frame that is none of ours is
+    noticed by what it does: it begins with no topic, or its body cannot be decoded. Where it might do neither, each is asked for.
+    """
+    recv, raw = entry.socket.recv, entry.raw
+    _, decode = fast(entry.codec)
+
+    def drain() -> None:
+        began = now = _clock()
+        count, run = 0, 1
+        body: Body = b""
+        try:
+            while count < BUDGET and now - began < TURN_SECONDS and entry.open:
+                large = entry.large
+                if entry.routes is None:
+                    entry.set_routes()
+                careful = entry.careful
+                for _ in range(run):
+                    try:
+                        topic = recv(NOBLOCK)
+                    except zmq.Again:
+                        core.handled += count
+                        return
+                    count += 1
+                    if careful and not _has_more(entry):
+                        _misframed(entry, 1)
+                    try:
+                        body = recv(NOBLOCK, False).buffer if large else recv(NOBLOCK)
+                    except zmq.Again:
+                        _misframed(entry, 1)
+                    if careful and _has_more(entry):
+                        _misframed(entry, 3)
+                    value = topic + body if raw else decode(body)
+                    known = False
+                    for prefix, handler in entry.routes or entry.set_routes():
+                        if topic.startswith(prefix):
+                            known = True
+                            result = handler(prefix, value)
+                            if result is not None and inspect.isawaitable(result):
+                                core.spawn(result, "handler")
+                    if not known:
+                        _misframed(entry, 3)
+                    if not entry.open:
+                        break
+                entry.large = len(body) >= LARGE
+                before, now = now, _clock()
+                run = 16 if now - before < QUICK_SECONDS * run else 1
+        except Exception as error:  # noqa: BLE001 - user code, or a body that cannot be decoded
+            core.failed("handler", error if type(error) is _Misframed else _cause(entry, body, error))
+            _skip_rest(entry)
+        core.handled += count
+        if entry.open:
+            core.loop.call_soon(drain)
+
+    return drain
+
+
+def _has_more(entry: Entry) -> bool:
+    return bool(entry.socket.getsockopt(_RCVMORE))
+
+
+def _skip_rest(entry: Entry) -> None:
+    while not entry.closed and _has_more(entry):
+        entry.socket.recv()
+
+
+class _Misframed(ValueError):
+    """Not what we send."""
+
+
+def _misframed(entry: Entry, count: int) -> NoReturn:
+    found = "one frame" if count == 1 else "more than two frames"
+    raise _Misframed(f"{entry.place}: found {found}; a publication has a topic and a body")
+
+
+def receive_parts(entry: Entry) -> list[Body]:
+    """The frames of one message. While messages are large, the body is a view of libzmq's own memory.
+
+    Raises:
+        zmq.Again: there is none.
+    """
+    recv = entry.socket.recv
+    parts: list[Body] = [recv(NOBLOCK, False).buffer if entry.large and entry.kind == "REP" else recv(NOBLOCK)]
+    while _has_more(entry):
+        parts.append(recv(0, False).buffer if entry.large else recv())
+    entry.large = len(parts[-1]) >= LARGE
+    return parts
+
+
+def _cause(entry: Entry, body: Body, error: Exception) -> Exception:
     """What went wrong with a message: when it cannot be decoded, the codec says it best."""
     try:
         entry.codec.decode(body)
@@ -120,32 +218,18 @@ def _drain(core: Core, entry: Entry, take: Callable[[], None]) -> Callable[[], N
     return drain
 
 
-def _take_sub(core: Core, entry: Entry) -> Callable[[], None]:
-    socket, decode, topics, raw = entry.socket, entry.codec.decode, entry.topics, entry.raw
-
-    def take() -> None:
-        parts = socket.recv_multipart(zmq.NOBLOCK)
-        if len(parts) != 2:
-            raise ValueError(f"{entry.place}: found {len(parts)} frames; a publication has a topic and a body")
-        topic, body = parts
-        value = topic + body if raw else decode(body)
-        for prefix, handler in list(topics.items()):
-            if topic.startswith(prefix):
-                result = handler(prefix, value)
-                if result is not None and inspect.isawaitable(result):
-                    core.spawn(result, "handler")
-
-    return take
-
-
 def publisher(entry: Entry) -> Callable[[Any, str | bytes, float | None], None]:
     """`send` of a PUB socket; it never blocks."""
-    send, encode, more, flag = entry.socket.send, entry.codec.encode, zmq.SNDMORE | zmq.NOBLOCK, zmq.NOBLOCK
+    send = plain_send(entry.socket)
+    encode, _ = fast(entry.codec)
 
     def publish(value: Any, topic: str | bytes, _timeout: float | None) -> None:
-        body = encode(value)
-        send(topic.encode() if isinstance(topic, str) else topic, more)
-        send(body, flag)
+        try:
+            body = encode(value)
+        except Exception:  # noqa: BLE001 - the codec raises it again, and says what to do
+            body = entry.codec.encode(value)
+        send(topic.encode() if isinstance(topic, str) else topic, MORE)
+        send(body, NOBLOCK)
 
     return publish
 
@@ -165,8 +249,7 @@ def _take_rep(core: Core, entry: Entry) -> Callable[[], None]:
         socket.send_multipart([ERROR, encode_error(error)], zmq.NOBLOCK)
 
     def take() -> None:
-        body = socket.recv_multipart(zmq.NOBLOCK)[-1]
-        core_reply(core, entry, body, respond, refuse)
+        core_reply(core, entry, receive_parts(entry)[-1], respond, refuse)
 
     return take
 
@@ -195,7 +278,7 @@ def reply_of(codec: Codec, parts: list[bytes]) -> Any:
     return codec.decode(parts[-1])
 
 
-def core_reply(core: Core, entry: Entry, body: bytes, respond: Callable[[Any], None], refuse: Callable[[BaseException], None]) -> None:
+def core_reply(core: Core, entry: Entry, body: Body, respond: Callable[[Any], None], refuse: Callable[[BaseException], None]) -> None:
     """Call a request's handler and give its reply: what it returns, what it yields first, or what its coroutine results in.
 
     Args:

@@ -120,12 +120,14 @@ class Requests:
             publisher = entry.partner
             assert publisher is not None
             return lambda: self._serve(entry, functools.partial(self._answer_published, publisher))
-        return lambda: self._take_reply(entry, entry.socket.recv_multipart(zmq.NOBLOCK))
+        from ganglion.imperative.receiving import receive_parts
+
+        return lambda: self._take_reply(entry, receive_parts(entry))
 
     def _serve(self, entry: Entry, answer: Callable[[Entry, Head, bool, Body], None]) -> None:
-        from ganglion.imperative.receiving import core_reply
+        from ganglion.imperative.receiving import core_reply, receive_parts
 
-        parts = entry.socket.recv_multipart(zmq.NOBLOCK)
+        parts = receive_parts(entry)
         if len(parts) != 2:
             raise ValueError(f"{entry.place}: found {len(parts)} frames; a request has a head and a body")
         head = _decode(parts[0])
@@ -263,9 +265,9 @@ class Requests:
         if inspect.isawaitable(result):
             self._core.spawn(result, "on_error")
 
-    def _take_reply(self, entry: Entry, parts: list[bytes]) -> None:
+    def _take_reply(self, entry: Entry, parts: list[Body]) -> None:
         if entry.kind == "SUB" and len(parts) == 2:
-            self._publication(entry, *parts)
+            self._publication(entry, bytes(parts[0]), parts[1])
             return
         if len(parts) not in (2, 3):
             raise ValueError(f"{entry.place}: found {len(parts)} frames; a reply has a head and a body")
@@ -278,14 +280,14 @@ class Requests:
             pending.timer.cancel()
         if head.failed:
             # There is no caller on the stack to raise it at.
-            raise decode_error(body)
+            raise decode_error(bytes(body))
         if pending.handler is None:
             raise ValueError(f"{entry.place}: a reply arrived, and neither send() nor connect() was given a handler for it")
         result = pending.handler(entry.codec.decode(body))
         if inspect.isawaitable(result):
             self._core.spawn(result, "handler")
 
-    def _publication(self, entry: Entry, topic: bytes, body: bytes) -> None:
+    def _publication(self, entry: Entry, topic: bytes, body: Body) -> None:
         # The channel's own prefix is none of the user's business.
         shown = 32
         value = topic[shown:] + body if entry.raw else entry.codec.decode(body)

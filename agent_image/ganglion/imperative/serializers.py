@@ -88,8 +88,13 @@ def fast(codec: Codec) -> tuple[Callable[[Any], Body], Callable[[Body], Any]]:
     """(encode, decode) for the hot path: as the codec's, but errors are the library's own. Who gets one asks the codec again, which
     raises the right one: the frame of a wrapper is a tenth of what a small message costs."""
     if codec.name == "Pickle":
-        return functools.partial(pickle.dumps, protocol=5), pickle.loads
+        return _pickled, pickle.loads
     return codec.encode, codec.decode
+
+
+def _pickled(value: Any) -> bytes:
+    # By position: a keyword, or a partial with one, costs half as much as pickling something small.
+    return pickle.dumps(value, 5)
 
 
 assert set(NAMES.values()) == set(CODECS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from ganglion.imperative.settings import config, linger_ms
 from ganglion.runtime.sockets import Context, Socket, ipc_endpoint, make_ipc_socket, make_socket
 from ganglion.sdk.handlers import Resolved
 
+NOBLOCK, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+"""Plain integers: combining the enum's members costs as much as the send."""
 _NAME = re.compile(r"[-A-Za-z0-9_.]{1,64}")
 
 Place = AgentAddress | AgentChannel
@@ -48,6 +50,9 @@ class Entry:
         open: the loop runs, and handlers get what arrives.
         busy: REP: a coroutine makes the reply.
         monitor: REQ that connects: tells that the replier is gone.
+        large: the last messages were.
+        routes: SUB: `topics`, until they change; None: they have.
+        careful: SUB: with these topics and this codec a frame may look like a topic or a body that is neither.
     """
 
     socket: Socket
@@ -65,6 +70,21 @@ class Entry:
     closed: bool = False
     open: bool = False
     monitor: Socket | None = None
+    large: bool = False
+    routes: tuple[tuple[bytes, Resolved], ...] | None = None
+    careful: bool = True
+
+    def set_routes(self) -> tuple[tuple[bytes, Resolved], ...]:
+        """`topics` as they are now, for the loop over them: a handler may change them."""
+        self.routes = tuple(self.topics.items())
+        self.careful = self.raw or any(len(prefix) < 2 for prefix in self.topics)
+        return self.routes
+
+
+def plain_send(socket: Socket) -> Callable[..., Any]:
+    """`send` of a socket without pyzmq's outer method, which looks for options of draft sockets and costs a third of a small send."""
+    bound: Callable[..., Any] = zmq.backend.Socket.send.__get__(socket)
+    return bound
 
 
 class Sockets:
