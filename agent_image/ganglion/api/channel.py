@@ -56,7 +56,7 @@ class ChannelSpec(Model):
         default=1024,
         ge=1,
         le=1000000,
-        description="Messages that one sender may have unacknowledged; half of it (≤ 512) is a receiver's window.",
+        description="Messages that one sender may have unacknowledged; the most (≤ 1024) that it gives one receiver.",
     )
     max_message_bytes: int = Field(default=8388608, ge=1, le=268435456, description="Largest message body in bytes.")
     linger_seconds: int = Field(
