@@ -247,9 +247,9 @@ class ConnectedPort:
 
     def _drain_connection(self, connection: _Connection, budget: int) -> bool:
         recv, slotted, slot = connection.socket.recv, self._slotted, NO_SLOT
-        connection.heard = time.monotonic()
+        count = 0
         try:
-            for _ in range(budget):
+            for count in range(budget):  # noqa: B007 - how many came is asked behind the loop
                 if slotted:
                     slot = recv(NOBLOCK)
                 if self._zero_copy:
@@ -265,6 +265,9 @@ class ConnectedPort:
         except zmq.Again:
             self._touched.discard(connection)
             return False
+        finally:
+            if count:
+                connection.heard = time.monotonic()
         return True
 
     def _on_frame(self, connection: _Connection, frame: bytes, slot: bytes) -> None:

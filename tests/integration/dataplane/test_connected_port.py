@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import zmq
 
+from ganglion.runtime import connected_port
 from ganglion.runtime.connected_port import ConnectedPort
+from ganglion.runtime.connections import DesiredPeer
+from ganglion.wire import frames
 from tests.support.aio import eventually
-from tests.support.dataplane import bench
+from tests.support.dataplane import bench, identity
 from tests.support.node import ZapThread
 from tests.support.wirings import channel
 
@@ -71,5 +74,33 @@ def test_a_peer_that_cannot_be_connected_to_keeps_nobody_from_the_others(poison:
             finally:
                 world.close()
                 zap.stop()
+
+    asyncio.run(story())
+
+
+def test_a_sidecar_that_says_nothing_is_lost_though_its_connection_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its I/O thread answers libzmq's heartbeats, whatever the main one does."""
+    monkeypatch.setattr(connected_port, "SILENCE_SECONDS", 0.5)
+
+    async def story() -> None:
+        with bench() as world:
+            hung = world.context.socket(zmq.ROUTER)
+            port = hung.bind_to_random_port("tcp://127.0.0.1")
+            source = world.member("src-0", channel("out", "work", "Push", bind=False))
+            outlet = source.plane.outlet("out")
+            try:
+                who = identity("dst-0", host="sidecar")
+                source.plane.apply({"out": {"dst-0": DesiredPeer("dst-0", "dst", who.incarnation, "", f"tcp://127.0.0.1:{port}")}})
+                ident, _hello = await eventually(lambda: hung.recv_multipart() if hung.poll(0) else [])
+                for fields in (who.fields(), {"messages": 16, "bytes": 1 << 20}):
+                    hung.send_multipart([ident, frames.encode_control(frames.WELCOME, fields)])
+                await eventually(lambda: outlet.wired == 1)
+                for _ in range(10):
+                    hung.send_multipart([ident, frames.encode_control(frames.PING)])
+                    assert await eventually(lambda: hung.recv_multipart() if hung.poll(0) else [])
+                assert outlet.wired == 1
+                await eventually(lambda: outlet.wired == 0, timeout=5.0)
+            finally:
+                hung.close(0)
 
     asyncio.run(story())
