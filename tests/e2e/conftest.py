@@ -28,9 +28,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
-            if item.get_closest_marker("timeout") is None:
-                # The first test pays for the cluster and the images: a minute when both are cached.
-                item.add_marker(pytest.mark.timeout(900))
+            own = item.get_closest_marker("timeout")
+            # Of the test alone: the cluster and the images that the first tests wait for have bounds of their own.
+            item.add_marker(pytest.mark.timeout(own.args[0] if own else 300, func_only=True), append=False)
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
 
 
