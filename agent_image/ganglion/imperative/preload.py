@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# `idna`: of the first look-up of a host's name.
+import encodings.idna  # noqa: F401
+
 import ganglion.imperative.agents
 import ganglion.imperative.life
 import ganglion.imperative.logger
