@@ -60,10 +60,13 @@ class ZapPolicy:
 
     Args:
         security: with `Curve`, NULL and PLAIN are refused whatever the lists say; with `None`, NULL is admitted to known domains.
+        named: messages carry their sender's key as User-Id. libzmq then puts a frame of its own before the first message, which a REQ
+            socket that binds takes for a malformed reply: it drops every connection.
     """
 
-    def __init__(self, security: Literal["Curve", "None"] = "Curve") -> None:
+    def __init__(self, security: Literal["Curve", "None"] = "Curve", *, named: bool = True) -> None:
         self.security = security
+        self.named = named
         self._lock = threading.Lock()
         self._allowed: Mapping[str, frozenset[str] | _AnyKey] = MappingProxyType({})
 
@@ -100,7 +103,7 @@ class ZapPolicy:
         key = z85.encode(credentials[0]).decode("ascii")
         if allowed is None or not (isinstance(allowed, _AnyKey) or key in allowed):
             return Decision("300", "Not yet known")
-        return Decision("200", user_id=key)
+        return Decision("200", user_id=key if self.named else "")
 
 
 @dataclass(frozen=True, slots=True)

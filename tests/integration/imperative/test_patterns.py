@@ -245,3 +245,10 @@ def test_a_handler_of_a_socket_that_only_sends_is_never_called(stage: Stage, kin
 
     wait_for(heard, what="a message")
     assert (b.received, b.is_running()) == ([], True)
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_the_requester_binds(stage: Stage, transport: str) -> None:
+    a, b = stage.agent("a", base=Keeper), stage.agent("b", base=Keeper)
+    a.connect(b.bind("REQ", alias="ask", transport=transport), handler=lambda _agent, message: message * 2)
+    assert [b.send_recv("ask", number, 10.0) for number in (1, 2)] == [2, 4]

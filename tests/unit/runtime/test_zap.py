@@ -232,3 +232,21 @@ def test_no_more_handshakes_are_held_than_agreed(monkeypatch: pytest.MonkeyPatch
             asker.close()
         handler.close()
         context.term()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_req_socket_that_binds_gets_replies_only_without_names(serve: Callable[..., Server], named: bool) -> None:
+    keys, policy = CurveKeys.generate(), ZapPolicy(named=named)
+    policy.allow(DOMAIN, [keys.public])
+    server = serve(policy)
+    with (
+        make_socket(server.context, zmq.REQ, curve=server.keys, zap_domain=DOMAIN) as asks,
+        make_socket(server.context, zmq.REP, curve=keys, server_key=server.keys.public) as replies,
+    ):
+        asks.bind("tcp://127.0.0.1:*")
+        replies.connect(asks.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+        asks.send(b"question")
+        assert replies.poll(10_000)
+        replies.send_multipart([b"re: ", replies.recv()])
+        # Should a libzmq take it with names as well, they can be given everywhere.
+        assert bool(asks.poll(500 if named else 10_000)) is not named
