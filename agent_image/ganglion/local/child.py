@@ -76,10 +76,13 @@ class Child:
         return max(0, self.starts - 1)
 
     def start(self) -> None:
-        """Start the process now."""
-        if self.state is State.ENDED or self.stopping:
+        """Start the process now, unless it runs."""
+        if self.state in (State.RUNNING, State.ENDED) or self.stopping:
             return
-        self._timer = None
+        if self._timer is not None:
+            # Two processes would be two lives of one replica at a time, and fence each other.
+            self._timer.cancel()
+            self._timer = None
         self.starts += 1
         self._started = self._loop.time()
         self.state = State.RUNNING
