@@ -13,7 +13,8 @@ from ganglion.api.pod import Container, Env, EnvFromSource, ExtraContainer, Moun
 Topic = Annotated[str, StringConstraints(max_length=255)]
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 FileText = Annotated[str, StringConstraints(max_length=131072)]
-Target = Annotated[str, StringConstraints(min_length=3, max_length=512, pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$")]
+TARGET_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_.]*$"
+Target = Annotated[str, StringConstraints(min_length=3, max_length=512, pattern=TARGET_PATTERN)]
 
 
 class Code(Model):

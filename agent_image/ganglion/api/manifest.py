@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ganglion.api.agent import Agent
-from ganglion.api.base import API_VERSION, GROUP
+from ganglion.api.agent import TARGET_PATTERN, Agent
+from ganglion.api.base import API_VERSION, GROUP, NAME_PATTERN
 from ganglion.api.channel import Channel
 from ganglion.api.crd import openapi_schema
 from ganglion.api.metadata import metadata_problems
@@ -21,6 +21,11 @@ from ganglion.api.structure import MAX_DEPTH, as_stored, duplicates, too_deep, u
 _MODELS: dict[str, type[NameServer | Channel | Agent]] = {"NameServer": NameServer, "Channel": Channel, "Agent": Agent}
 MAX_OBJECT_BYTES = 1_500_000
 """etcd refuses requests above 1.5 MiB; an object that cannot live in a cluster is refused on a laptop, too."""
+_IN_WORDS = {
+    TARGET_PATTERN: "must be module:Class or module:function",
+    NAME_PATTERN: "must be a DNS label: lower-case letters, digits and dashes, starting with a letter and not ending with a dash",
+}
+"""Patterns that beginners run into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ def _describe(error: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         case "literal_error":
             return f"found {_shown(found)}; must be one of {str(context['expected']).replace(' or ', ', ')}"
         case "string_pattern_mismatch":
-            return f"found {_shown(found)}; must match {context['pattern']}"
+            pattern = context["pattern"]
+            return f"found {_shown(found)}; {_IN_WORDS.get(pattern) or f'must match {pattern}'}"
         case "string_too_long":
             return f"found {len(found) if isinstance(found, str) else _shown(found)} characters; must have at most {context['max_length']}"
         case "string_too_short":

@@ -114,12 +114,16 @@ def _log_folder(domain: str | None, agent: str, container: str) -> tuple[str, Pa
     if domain is None:
         running = running_domains()
         candidates = running if len(running) == 1 else sorted(item.name for item in state_home().glob("*") if item.is_dir())
-        candidates = [item for item in candidates if _log_files(state_home() / item / "logs", agent, container)] or candidates
-        if len(candidates) != 1:
+        fitting = [item for item in candidates if _log_files(state_home() / item / "logs", agent, container)]
+        if len(fitting) > 1:
+            raise Failure(f"several domains fit ({', '.join(fitting)}); name one with --domain")
+        if not fitting and len(candidates) != 1:
             raise Failure(
-                f"several domains fit ({', '.join(candidates)}); name one with --domain" if candidates else "there are no logs yet"
+                f"{agent} has printed nothing in any domain ({', '.join(candidates)}), or does not exist"
+                if candidates
+                else "there are no logs yet"
             )
-        domain = candidates[0]
+        domain = (fitting or candidates)[0]
     folder = state_home() / domain / "logs"
     if not folder.is_dir():
         raise Failure(f"domain {domain!r} has no logs")

@@ -85,3 +85,18 @@ def test_imports_stay_lean(module: str, unwanted: tuple[str, ...]) -> None:
     code = f"import sys, {module}; print(*[name for name in {unwanted!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
+
+
+def test_logs_of_nobody_are_not_a_question_of_the_domain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "nobody"]) == 1
+    assert capsys.readouterr().err == "error: there are no logs yet\n"
+    for domain, agent in (("east", "worker"), ("west", "worker"), ("west", "sink")):
+        logs = tmp_path / "state" / "ganglion" / domain / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / f"{agent}-0.log").write_text(f"{agent} of {domain}\n")
+    assert main(["logs", "nobody"]) == 1
+    assert capsys.readouterr().err == "error: nobody has printed nothing in any domain (east, west), or does not exist\n"
+    assert main(["logs", "worker"]) == 1
+    assert "several domains fit (east, west)" in capsys.readouterr().err
+    assert main(["logs", "sink"]) == 0
+    assert capsys.readouterr().out == "sink of west\n"
