@@ -86,6 +86,7 @@ class BoundPort:
         pumped: bool,
     ) -> None:
         self._reactor = reactor
+        self._pumped = pumped
         self._user = user
         self._identity = identity
         self._secure = curve is not None
@@ -179,7 +180,7 @@ class BoundPort:
     def drain(self, budget: int) -> bool:
         """Take at most `budget` frames."""
         socket, links, secure, slotted, slot = self._socket, self._links, self._secure, self._slotted, NO_SLOT
-        recv, user_id, zero_copy = socket.recv, "", self._zero_copy
+        recv, user_id, zero_copy, handles = socket.recv, "", self._zero_copy, not self._pumped
         frame: Frame
         try:
             for _ in range(budget):
@@ -206,6 +207,8 @@ class BoundPort:
                     self._deliver(link, frames.DATA, frame, slot)
                 else:
                     self._on_frame(link, ident, user_id, frame if isinstance(frame, bytes) else frame.bytes, slot)
+                if handles and time.monotonic() >= self._reactor.turn_over:
+                    return True
         except zmq.Again:
             self._touched = False
             return False

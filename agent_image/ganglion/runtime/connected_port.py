@@ -14,7 +14,7 @@ import zmq
 
 from ganglion.runtime.connections import DesiredPeer, difference
 from ganglion.runtime.links import NO_SLOT, Frame, Identity, Link, LinkUser
-from ganglion.runtime.reactor import NOBLOCK, NOBLOCK_MORE, Reactor, readable
+from ganglion.runtime.reactor import BUDGET, NOBLOCK, NOBLOCK_MORE, Reactor, readable
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_ipc_socket, make_socket
 from ganglion.wire import frames
 
@@ -24,6 +24,8 @@ SILENCE_SECONDS = 3.5
 """A binder sends PING every second; three that are missing and half a second of grace are a loss (only for peers that run no user code)."""
 ANSWER_SECONDS = 10.0
 """A HELLO without an answer for so long is said again on a new socket."""
+FAREWELL_FRAMES = 1024
+"""Read of a peer that is not listed any more: about a window; it might go on for ever."""
 RETRY_SECONDS = 0.05
 RETRY_MAX_SECONDS = 2.0
 
@@ -88,6 +90,7 @@ class ConnectedPort:
         pumped: bool,
     ) -> None:
         self._reactor = reactor
+        self._pumped = pumped
         self._context = context
         self._user = user
         self._identity = identity
@@ -121,7 +124,7 @@ class ConnectedPort:
             connection = self._connections.get(gone.link)
             if connection is not None:
                 # An agent that is replaced did not leave by itself, but what it could still say is on its way: read it first.
-                self._drain_connection(connection, 1 << 30)
+                self._drain_connection(connection, FAREWELL_FRAMES)
                 # What it said may have been BYE, which has dropped it.
                 if not connection.socket.closed:
                     self._drop(connection, crashed=False, say_bye=True)
@@ -176,7 +179,9 @@ class ConnectedPort:
 
     def tick(self, now: float) -> None:
         """Look at monitors, silence and retries."""
-        self.drain(1 << 16)
+        # Acknowledgements are read at once; handlers get no more than in a turn, or a sender that goes on would keep us here.
+        if self.drain(1 << 16 if self._pumped else BUDGET):
+            self._reactor.look_again(self)
         # After a handler kept us busy, silence proves nothing: what peers said may just have been read.
         awake = now - self._last_tick < 1.0
         self._last_tick = now
@@ -246,7 +251,7 @@ class ConnectedPort:
         return socket, monitor
 
     def _drain_connection(self, connection: _Connection, budget: int) -> bool:
-        recv, slotted, slot = connection.socket.recv, self._slotted, NO_SLOT
+        recv, slotted, slot, handles = connection.socket.recv, self._slotted, NO_SLOT, not self._pumped
         count = 0
         try:
             for count in range(budget):  # noqa: B007 - how many came is asked behind the loop
@@ -262,6 +267,8 @@ class ConnectedPort:
                     self._on_frame(connection, recv(NOBLOCK), slot)
                 if connection.socket.closed:
                     return False
+                if handles and time.monotonic() >= self._reactor.turn_over:
+                    return True
         except zmq.Again:
             self._touched.discard(connection)
             return False

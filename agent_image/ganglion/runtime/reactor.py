@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import select
 import time
@@ -31,6 +32,8 @@ NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 """Plain integers: combining the enum's members costs as much as the send."""
 ROUNDS = 16
 """Drains within one turn of the loop: a frame that answers another is taken at once, without a turn of its own."""
+TURN_SECONDS = 0.05
+"""A turn that has taken so long ends with the frame that is being handled: timers and everything else of the loop wait for it."""
 PUMP_SECONDS = 0.25
 """Longest sleep inside a blocking call between two looks at timers."""
 
@@ -112,6 +115,8 @@ class Reactor:
         self._closed = False
         self.dispatching = False
         """Input is being handled: what handlers send is flushed when it has drained."""
+        self.turn_over = math.inf
+        """Monotonic seconds at which a source whose handlers are slow should end its drain, and say that there is more."""
         self.flush_pending = False
         """`flush_soon` was called and did not run yet."""
 
@@ -305,11 +310,14 @@ class Reactor:
         if self.dispatching:
             return
         self.dispatching = True
+        self.turn_over = over = time.monotonic() + TURN_SECONDS
         try:
             for _ in range(ROUNDS):
                 more = False
                 if entry is not None:
                     more = entry.source.drain(BUDGET) if socket is None else entry.drain_one(socket, BUDGET)
+                if time.monotonic() >= over:
+                    break
                 if more:
                     continue
                 entry, socket = self._next_ready() if entry is not None else (None, None)
@@ -321,6 +329,7 @@ class Reactor:
                         return
         finally:
             self.dispatching = False
+            self.turn_over = math.inf
         self.flush()
         if entry is not None:
             self._again(entry)
@@ -348,6 +357,12 @@ class Reactor:
         if entry.again is None and not self._closed:
             entry.again = self.loop.call_soon(self._run_again, entry)
 
+    def look_again(self, source: Source) -> None:
+        """The source has left input unread, of which no descriptor tells: drain it in the loop's next turn."""
+        entry = self._entries.get(source)
+        if entry is not None:
+            self._again(entry)
+
     def _run_again(self, entry: _Entry) -> None:
         entry.again = None
         self._run(entry, None)
@@ -370,6 +385,7 @@ class Reactor:
 
     def _tick(self, now: float, *, pumped_only: bool) -> None:
         self._next_tick = now + self._tick_seconds
+        before, self.turn_over = self.turn_over, min(self.turn_over, time.monotonic() + TURN_SECONDS)
         hooks = [entry.source.tick for entry in self._entries.values() if entry.pumped or not pumped_only]
         for hook in (*hooks, *self._ticks):
             try:
@@ -377,6 +393,7 @@ class Reactor:
             except Exception:
                 # A fault in one channel's housekeeping must not end the timer of all.
                 log.exception("housekeeping by %r failed", hook)
+        self.turn_over = before
         if not pumped_only:
             self.flush_soon()
 

@@ -13,6 +13,7 @@ import zmq
 from ganglion.runtime import connected_port
 from ganglion.runtime.connected_port import ConnectedPort
 from ganglion.runtime.connections import DesiredPeer
+from ganglion.runtime.reactor import BUDGET
 from ganglion.wire import frames
 from tests.support.aio import eventually
 from tests.support.dataplane import bench, identity
@@ -102,5 +103,37 @@ def test_a_sidecar_that_says_nothing_is_lost_though_its_connection_stands(monkey
                 await eventually(lambda: outlet.wired == 0, timeout=5.0)
             finally:
                 hung.close(0)
+
+    asyncio.run(story())
+
+
+def test_a_tick_handles_no_more_than_a_turn() -> None:
+    """What waits is handled in the loop's turns: a tick that went on while a sender goes on would be the last."""
+
+    async def story() -> None:
+        with bench() as world:
+            sender = world.context.socket(zmq.ROUTER)
+            sender.sndhwm = 0
+            port = sender.bind_to_random_port("tcp://127.0.0.1")
+            sink = world.member("dst-0", channel("in", "work", "Pull", bind=False))
+            inlet = world.inlet(sink, "in")
+            try:
+                who = identity("src-0")
+                sink.plane.apply({"in": {"src-0": DesiredPeer("src-0", "src", who.incarnation, "", f"tcp://127.0.0.1:{port}")}})
+                ident, _hello = await eventually(lambda: sender.recv_multipart() if sender.poll(0) else [])
+                sender.send_multipart([ident, frames.encode_control(frames.WELCOME, who.fields())])
+                await eventually(lambda: inlet.wired == 1)
+                connected = inlet.port
+                assert isinstance(connected, ConnectedPort)
+                (data, _monitor) = connected.sockets
+                # From here on the loop does not run.
+                for number in range(1000):
+                    sender.send_multipart([ident, frames.encode_data(1, number, [b"%d" % number])])
+                assert data.poll(5000, zmq.POLLIN)
+                connected.tick(time.monotonic())
+                assert len(sink.got) <= BUDGET
+                await eventually(lambda: len(sink.got) == 1000)
+            finally:
+                sender.close(0)
 
     asyncio.run(story())

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 import zmq
@@ -116,6 +117,36 @@ def test_timers_run_in_a_busy_loop() -> None:
         a.send(b"for ever")
         await eventually(lambda: left.ticks > 5 and hooked)
         reactor.off_tick(hooked.append)
+
+    _with_reactor(test)
+
+
+def test_slow_handlers_leave_the_loop_its_turns() -> None:
+    """A turn goes on while there is input, but not for seconds: timers, other sockets and orders wait meanwhile."""
+
+    class Slow:
+        drains = 0
+        sockets: ClassVar[list[Socket]] = []
+
+        def drain(self, budget: int) -> bool:
+            self.drains += 1
+            end = time.monotonic() + 0.02
+            while time.monotonic() < end:
+                pass
+            return True
+
+        def tick(self, now: float) -> None:
+            pass
+
+    async def test(reactor: Reactor, _context: Context) -> None:
+        slow = Slow()
+        reactor.add(slow, pumped=False)
+        await eventually(lambda: slow.drains > 0)
+        for _ in range(10):
+            before = slow.drains
+            await asyncio.sleep(0)
+            # 50 ms are three of them.
+            assert slow.drains - before <= 2 * 3
 
     _with_reactor(test)
 
