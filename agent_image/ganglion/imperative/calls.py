@@ -62,10 +62,17 @@ class _Connections:
         while self._open:
             self._open.popitem()[1].close(linger_ms)
 
+
+class _ThreadEnd:
+    """Closes a thread's connections with the thread. Only the thread refers to it; to the connections, the traceback of every exception
+    that a call has raised does so too."""
+
+    def __init__(self, connections: _Connections) -> None:
+        self._connections = connections
+
     def __del__(self) -> None:
-        # The thread has ended.
         with contextlib.suppress(Exception):
-            self.close(1000)
+            self._connections.close(1000)
 
 
 _lock = threading.Lock()
@@ -88,6 +95,7 @@ def _connections() -> _Connections:
     if getattr(_local, "pid", 0) != os.getpid():
         _local.pid = os.getpid()
         _local.connections = _Connections()
+        _local.end = _ThreadEnd(_local.connections)
     connections: _Connections = _local.connections
     return connections
 

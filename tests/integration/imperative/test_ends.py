@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,29 @@ def test_a_killed_process_leaves_no_ipc_file(monkeypatch: pytest.MonkeyPatch) ->
         assert [str(item) for item in Path(folder).iterdir()] == [str(addresses[1].address)]
         ns.shutdown()
         assert list(Path(folder).iterdir()) == []
+
+
+def test_the_connections_of_a_thread_end_with_it() -> None:
+    ns = run_nameserver()
+    run_agent("a")
+    errors: list[BaseException] = []
+
+    def talk() -> None:
+        try:
+            Proxy("a", ns.addr()).execute_as_function(lambda: 1 / 0)
+        except ZeroDivisionError as error:
+            # Its traceback refers to all that the call has used.
+            errors.append(error)
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    ns.ping()
+    before = descriptors()
+    for _ in range(3):
+        thread = threading.Thread(target=talk)
+        thread.start()
+        thread.join()
+    assert len(errors) == 3
+    wait_for(lambda: descriptors() <= before, timeout=10, what="the descriptors to be closed")
+    ns.shutdown()
