@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import zmq
 
 from ganglion.runtime.sockets import Socket
+
+log = logging.getLogger(__name__)
 
 BUDGET = 100
 """Messages taken before the loop gets its turn."""
@@ -51,6 +54,9 @@ class SocketReader:
                 # Asking for the events re-arms the descriptor, and tells of what came meanwhile.
                 if not int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
                     return
+            except Exception:
+                # A fault of ours. No descriptor tells of the messages behind this one: without going on, nobody would be heard any more.
+                log.exception("a message was not served")
             if self._closed:
                 return
         self.recheck()
