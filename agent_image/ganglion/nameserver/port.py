@@ -237,7 +237,7 @@ class JoinPort:
             log.warning("%s: lease over, nothing heard for too long", member.replica)
             self.counts["lease_over"] += 1
         for replica, channel, role in self.registry.not_granted:
-            log.warning("%s: role %s on channel %s is not declared; it gets no peers there", replica, role, channel)
+            self._log("%s: role %r on channel %r is not declared; it gets no peers there", replica, role, channel)
         self.registry.not_granted.clear()
         self.pump()
         self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)
@@ -247,7 +247,7 @@ class JoinPort:
         since, count = self._logged
         if since != second:
             if count > _LOG_PER_SECOND:
-                log.warning("%d more refusals in one second", count - _LOG_PER_SECOND)
+                log.warning("%d more lines of this kind in one second", count - _LOG_PER_SECOND)
             since, count = second, 0
         self._logged = (since, count + 1)
         if count < _LOG_PER_SECOND:

@@ -214,6 +214,20 @@ def test_what_no_peer_could_connect_to_is_not_announced(server: NameServerProces
     inside.close()
 
 
+def test_a_members_claims_forge_and_flood_no_log(server: NameServerProcess, context: Context) -> None:
+    inside = Stranger(context, server)
+    answer = inside.answer(inside.join_frame(token=server.secret_file.read_bytes()))
+    assert answer is not None
+    parts = {str(number): Part(f"x{number}\nFORGED LINE", "Pull") for number in range(500)}
+    inside.socket.send(encode(Beat(epoch="", seq=0, report=Report(), parts=parts)))
+    wait_for(lambda: "FORGED" in server.log.read_text(), what="the warning")
+    server.admin.status()
+    lines = server.log.read_text().splitlines()
+    assert not [line for line in lines if line.startswith("FORGED")]
+    assert len([line for line in lines if "is not declared" in line]) <= 20
+    inside.close()
+
+
 def test_too_large_and_unknown_version(server: NameServerProcess, join: Members, context: Context) -> None:
     stranger = Stranger(context, server)
     reasons = []
