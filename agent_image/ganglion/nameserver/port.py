@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 ZAP_DOMAIN = "join"
 MAX_FRAME_BYTES = 64 * 1024
-"""A beat with 64 channels fits in it. Together with the queue bound it limits what a stranger can pin: 1 MiB a connection."""
+"""A beat with 64 channels fits in it. Together with the queue bound it limits what messages of one frame can pin: 1 MiB a connection. libzmq bounds
+no message of many frames: it is dropped when it is whole, and until then only a limit of the container's memory bounds it."""
 _QUEUE_IN = 16
 _QUEUE_OUT = 256
 TICK_SECONDS = 0.25
