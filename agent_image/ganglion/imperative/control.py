@@ -206,8 +206,9 @@ class Control:
                 continue
             if kind == frames.KNOWN:
                 first = not self._answered.is_set()
-                self._taken = bool(flags & frames.TAKEN)
-                if self._taken and not first and self._record is not None:
+                before, self._taken = self._taken, bool(flags & frames.TAKEN)
+                # Once, not with every beat.
+                if self._taken and not before and not first and self._record is not None:
                     log.warning("another agent has taken the name %r while this one was not heard", self._record.name)
                 self._answered.set()
             elif kind == frames.SAY and rest:

@@ -102,6 +102,7 @@ class Host:
         self._spawner: Spawner | None = None
         self._server: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_again = False
         self._closed = False
         atexit.register(self.at_exit)
 
@@ -230,12 +231,18 @@ class Host:
 
     def _sweep_soon(self) -> None:
         """Remove the ipc files that killed processes have left, once for all that are killed about now. The loop's thread."""
-        if self._sweep is None and self._loop is not None:
+        if self._sweep is not None:
+            # It may come before the files of the one that was killed now are old enough.
+            self._sweep_again = True
+        elif self._loop is not None:
             self._sweep = self._loop.call_later(2 * MIN_AGE_SECONDS, self._sweep_now)
 
     def _sweep_now(self) -> None:
         self._sweep = None
         sweep(Path(config["IPC_DIR"]))
+        if self._sweep_again:
+            self._sweep_again = False
+            self._sweep_soon()
 
     def signal_all(self, number: int) -> None:
         """Signal every process."""

@@ -19,6 +19,8 @@ from ganglion.imperative.settings import config, nameserver_address
 POLL_SECONDS = 0.05
 SHORT_SECONDS = 2.0
 """Bound of what answers at once when it answers at all."""
+LEAST_SECONDS = 0.5
+"""A call is given so much although the time is over: on a busy machine an answer takes a moment."""
 _NEVER_SAFE = frozenset({"run", "get_attr", "kill", "safe_call", "concurrent", "is_running", "member"})
 _OWN = frozenset({"_name", "_nsaddr", "_safe_default", "_record", "_methods", "_mode", "_seconds"})
 
@@ -54,13 +56,16 @@ class NSProxy:
                 _pause(POLL_SECONDS)
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
+        return self._within(None, method, arguments, named)
+
+    def _within(self, seconds: float | None, method: str, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None) -> Any:
         # A connection that broke while nobody looked is made anew once: what was never delivered can be said again.
         try:
-            return calls.call(self._endpoint, method, arguments, named)
+            return calls.call(self._endpoint, method, arguments, named, timeout=seconds)
         except PeerLost as error:
             if error.sent:
                 raise
-            return calls.call(self._endpoint, method, arguments, named)
+            return calls.call(self._endpoint, method, arguments, named, timeout=seconds)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
@@ -121,31 +126,36 @@ class NSProxy:
         Args:
             timeout: seconds.
         Raises:
-            TimeoutError: some were still registered then.
+            TimeoutError: some were still registered then, or the name server did not answer.
         """
-        start = time.monotonic()
-        self._call("tell", "shutdown")
-        if self._wait_empty(start + timeout / 2):
+        end = time.monotonic() + timeout
+        self._until(end, "tell", "shutdown")
+        if not self._wait_empty(end - timeout / 2, end):
             return
-        self._call("tell", "kill")
-        if self._wait_empty(start + timeout):
-            return
-        raise TimeoutError(f"Chances are {self.agents()} were not shutdown after {timeout} s!")
+        self._until(end, "tell", "kill")
+        left = self._wait_empty(end, end)
+        if left:
+            raise TimeoutError(f"Chances are {left} were not shutdown after {timeout} s!")
 
-    def _wait_empty(self, deadline: float) -> bool:
-        while self.agents():
+    def _until(self, end: float, method: str, *arguments: Any) -> Any:
+        """A call of a shutdown: a name server that stands still must not hold it up."""
+        return self._within(max(LEAST_SECONDS, end - time.monotonic()), method, arguments)
+
+    def _wait_empty(self, deadline: float, end: float) -> list[str]:
+        """The agents that are left at the deadline."""
+        while True:
+            names: list[str] = self._until(end, "agents")
             left = deadline - time.monotonic()
-            if left <= 0:
-                return False
+            if not names or left <= 0:
+                return names
             _pause(min(POLL_SECONDS, left))
-        return True
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """`shutdown_agents`, then end the name server itself; it stays when some agents did."""
         self.shutdown_agents(timeout)
         with contextlib.suppress(PeerLost):
             # It may be gone before its answer is.
-            self._call("daemon_shutdown")
+            self._within(SHORT_SECONDS, "daemon_shutdown")
         self.release()
 
 
@@ -285,7 +295,12 @@ class Proxy:
         if name in self._methods:
             return self._method(name)
         # It may be an attribute, and members are added at run time: the agent knows.
-        is_method, value = self._call("member", (name,), {}, "unsafe", None)
+        try:
+            is_method, value = self._call("member", (name,), {}, "unsafe", None)
+        except BaseException:
+            # `oneway` and the like were said for this call, not for the next.
+            self._take_mode(name)
+            raise
         if not is_method:
             self._take_mode(name)
             return value

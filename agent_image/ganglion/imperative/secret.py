@@ -27,7 +27,8 @@ def _from_file(path: Path) -> bytes:
 
 
 def _of_user() -> bytes:
-    path = state_home() / "join-secret"
+    # With a dot: folders of domains lie beside it, and theirs are names without one.
+    path = state_home() / "join.secret"
     with contextlib.suppress(FileNotFoundError):
         return _from_file(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -38,7 +38,7 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
     Keys: SAFE (bool), SERIALIZER, TRANSPORT, LINGER (seconds; negative: for ever), IPC_DIR, CALL_TIMEOUT (seconds), MAX_MESSAGE_BYTES.
 
     Raises:
-        ValueError: a variable that is no number.
+        ValueError: a variable that is no number, or neither true nor false.
     """
 
     def text(name: str, default: str) -> str:
@@ -51,8 +51,14 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
         except ValueError:
             raise ValueError(f"GANGLION_DEFAULT_{name}: found {value!r}, must be a number") from None
 
+    def flag(name: str, default: str) -> bool:
+        value = text(name, default).lower()
+        if value not in ("true", "false", "1", "0"):
+            raise ValueError(f"GANGLION_DEFAULT_{name}: found {value!r}, must be true or false")
+        return value in ("true", "1")
+
     return {
-        "SAFE": text("SAFE", "true") != "false",
+        "SAFE": flag("SAFE", "true"),
         "SERIALIZER": text("SERIALIZER", "pickle"),
         "TRANSPORT": text("TRANSPORT", "ipc"),
         "LINGER": number("LINGER", "1"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ganglion import NSProxy, Proxy, run_agent, run_nameserver
+from ganglion.imperative import host as hosts
 
 
 class Stage:
@@ -27,8 +29,19 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANGLION_JOIN_SECRET", secrets.token_hex(16))
 
 
+@pytest.fixture(autouse=True)
+def _nobody_stays() -> Iterator[None]:
+    """A test that fails may leave agents behind; the interpreter would wait for them at its end."""
+    yield
+    if hosts._host is None:
+        return
+    hosts._host.signal_all(signal.SIGKILL)
+    for child in hosts._host.alive():
+        hosts._host.release(child)
+
+
 @pytest.fixture(params=["process", "thread"])
-def stage(request: pytest.FixtureRequest, _secret: None) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, _secret: None, _nobody_stays: None) -> Iterator[Stage]:
     ns = run_nameserver(backend=request.param)
     yield Stage(ns, request.param)
     ns.shutdown(timeout=10)
