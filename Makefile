@@ -87,6 +87,11 @@ test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, three tests at a time (
 	@$(BIN)/python -m hack.kind prepare
 	@$(PYTEST) --numprocesses 3 tests/e2e
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Search all decoders for input that crashes them, half a minute (atheris; FUZZ_SECONDS=600 for longer)
+	@$(PIP) install -c constraints.txt -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz $(or $(FUZZ_SECONDS),30)
+
 # ---------------------------------------------------------------- kind
 
 .PHONY: kind-up kind-load kind-down deploy
