@@ -13,7 +13,6 @@ import collections
 import functools
 import math
 import os
-import signal
 import zlib
 from array import array
 from pathlib import Path
@@ -38,7 +37,7 @@ PATIENCE = 3
 BUG = 40
 """The recording that shows a bug of the worker: its handler raises, whoever gets it."""
 CRASH = 60
-"""The recording that kills its worker, as a segmentation fault or the out-of-memory killer would."""
+"""The recording that ends its worker, as a segmentation fault would."""
 
 
 class DamagedError(Exception):
@@ -83,7 +82,7 @@ def analyse(found: dict[str, Any]) -> dict[str, Any]:
         DamagedError: a checksum is wrong.
     """
     if found["deadly"]:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(139)  # no handler, no hook, no goodbye; a signal would not do: a container's first process ignores its own
     tracks = {}
     for track in found["format"]["tracks"]:
         if zlib.crc32(track["samples"]) != track["crc"]:
