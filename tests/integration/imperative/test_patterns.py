@@ -252,3 +252,21 @@ def test_the_requester_binds(stage: Stage, transport: str) -> None:
     a, b = stage.agent("a", base=Keeper), stage.agent("b", base=Keeper)
     a.connect(b.bind("REQ", alias="ask", transport=transport), handler=lambda _agent, message: message * 2)
     assert [b.send_recv("ask", number, 10.0) for number in (1, 2)] == [2, 4]
+
+
+@pytest.mark.parametrize("kind", ["ASYNC_REP", "SYNC_PUB"])
+def test_a_channel_that_was_closed_leaves_nothing(stage: Stage, kind: str) -> None:
+    def held(agent: Any) -> list[int]:
+        requests = agent._core.requests
+        return [len(one) for one in (requests._uuids, requests._handlers, requests._pending)]
+
+    a, b = stage.agent("a"), stage.agent("b", attributes={"lost": 0})
+    channel = a.bind(kind, alias="in", handler=lambda _agent, message: message)
+    a.stop()
+    for _ in range(3):
+        b.connect(channel, alias="ask", handler=keep)
+        b.send("ask", 1, handler=keep)
+        b.execute_as_method(lambda agent: agent.send("ask", 2, handler=keep, wait=0.3, on_error=lambda it: it.set_attr(lost=it.lost + 1)))
+        b.close("ask")
+    assert wait_agent_attr(b, "lost", value=3, timeout=10)
+    assert b.execute_as_method(held) == [0, 0, 0]
