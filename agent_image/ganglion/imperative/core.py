@@ -381,6 +381,7 @@ class Core(AgentCore):
             if one.drain is not None:
                 self.loop.remove_direct_reader(one.socket.fileno())
             self.sockets.close(one, linger)
+            self.requests.closed(one)
 
     def close_all(self, linger: float | None) -> None:
         """See `Agent.close_all`."""

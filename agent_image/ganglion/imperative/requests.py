@@ -46,9 +46,10 @@ _decode = msgspec.msgpack.Decoder(Head).decode
 
 
 class _Pending:
-    __slots__ = ("handler", "timer")
+    __slots__ = ("entry", "handler", "timer")
 
-    def __init__(self, handler: Any) -> None:
+    def __init__(self, entry: Entry, handler: Any) -> None:
+        self.entry = entry
         self.handler = handler
         self.timer: Any = None
 
@@ -66,6 +67,14 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    def closed(self, entry: Entry) -> None:
+        """One socket is closed: what was asked through it is not answered any more, but who waits for a reply is still told."""
+        if self._uuids.pop(entry, None) is not None:
+            self._handlers.pop(entry, None)
+            lost = [request for request, pending in self._pending.items() if pending.entry is entry and pending.timer is None]
+            for request in lost:
+                del self._pending[request]
 
     def forget(self) -> None:
         """All sockets are closed: nothing will be answered."""
@@ -239,7 +248,7 @@ class Requests:
             head = Head(uuid, head.request, False, str(replies.transport), str(replies.address))
         body = entry.codec.encode(value)
         parts = [_encode(head), body]
-        pending = self._pending[head.request] = _Pending(call)
+        pending = self._pending[head.request] = _Pending(entry, call)
         try:
             try:
                 entry.socket.send_multipart(parts, zmq.NOBLOCK)
