@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import pickle
 import threading
 import time
 import weakref
@@ -18,7 +19,7 @@ from ganglion.imperative.control import small_context
 from ganglion.imperative.errors import CallTimeout
 from ganglion.imperative.futures import Future, WrongLife, outcome
 from ganglion.imperative.settings import config
-from ganglion.imperative.values import dumps
+from ganglion.imperative.values import PLAIN, dumps
 from ganglion.runtime.sockets import Context
 
 __all__ = ["PeerLost", "WrongLife", "call", "cast", "close_all", "release", "submit"]
@@ -100,6 +101,14 @@ def _connections() -> _Connections:
     return connections
 
 
+def _body(method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> bytes:
+    for value in arguments:
+        if value.__class__ not in PLAIN:
+            return dumps((method, arguments, named))
+    # Nothing to look into: what most calls carry.
+    return dumps((method, arguments, named)) if named else pickle.dumps((method, arguments, named), 5)
+
+
 def close_all() -> None:
     """Close every connection of this process; for its end."""
     with _lock:
@@ -134,7 +143,7 @@ def call(
         Exception: what the method raised.
     """
     seconds = float(config["CALL_TIMEOUT"] if timeout is None else timeout)
-    body = dumps((method, arguments, named or {}))
+    body = _body(method, arguments, named or {})
     connections = _connections()
     connection = connections.get(endpoint)
     reply = Reply(time.monotonic() + seconds)
@@ -166,7 +175,7 @@ def submit(
         again: makes the call once more, after this one has certainly not been executed.
     """
     seconds = float(config["CALL_TIMEOUT"] if timeout is None else timeout)
-    body = dumps((method, arguments, named))
+    body = _body(method, arguments, named)
     connection = _connections().get(endpoint)
     future = Future(connection, method, time.monotonic() + seconds, again)
     connection.submit(future, body, life)
@@ -175,5 +184,5 @@ def submit(
 
 def cast(endpoint: str, method: str, arguments: tuple[Any, ...], named: dict[str, Any], *, life: bytes) -> None:
     """Call a method and neither wait for it nor learn how it ends."""
-    body = dumps((method, arguments, named))
+    body = _body(method, arguments, named)
     _connections().get(endpoint).cast(body, life, time.monotonic() + float(config["CALL_TIMEOUT"]))

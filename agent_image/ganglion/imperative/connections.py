@@ -1,8 +1,9 @@
 """The calling side's sockets: one connection per thread and endpoint, with as many calls under way as one likes.
 
-What happens to one call costs two sends, one wait in the kernel and two receives. libzmq's own poll asks every socket for its state before
-and after it waits, which for a socket and its monitor costs more than all of these; so the descriptors are waited for directly. They are
-edge-triggered, and sending may take an edge: before each wait the socket is asked once whether a message is there.
+What happens to one call costs two sends and two receives, of which the first one waits. A poll of the socket and its monitor would cost more
+than all of these; so the monitor is looked at when nothing has come for `SLICE_MS`, and that bounds how late a peer's death is told. Nearer
+to the deadline the descriptors are waited for. They are edge-triggered, and sending may take an edge: before each wait the socket is asked
+whether a message is there.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from ganglion.imperative.control import be_patient
 from ganglion.imperative.errors import CallTimeout, CommunicationError
 from ganglion.imperative.secret import domain_keys
 from ganglion.imperative.settings import config
+from ganglion.imperative.sockets import plain_send
 from ganglion.runtime.sockets import Context, make_ipc_socket, make_socket
 
 NOBLOCK, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS, _POLLIN, _RCVMORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.RCVMORE)
 _GONE = zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_CONNECT_RETRIED
+SLICE_MS = 20
+"""Longest wait between two looks at the monitor."""
 PRUNE_AT = 4096
 """Calls under way from which on those that are overdue, and that nobody has asked for, are looked for."""
 
@@ -92,7 +96,8 @@ class Connection:
         for fd in self._fds:
             self._both.register(fd, select.POLLIN)
         self._news.register(self._fds[1], select.POLLIN)
-        self._send, self._recv, self._get = self.socket.send, self.socket.recv, self.socket.getsockopt
+        self._send, self._recv, self._get = plain_send(self.socket), self.socket.recv, self.socket.getsockopt
+        self.socket.set(zmq.RCVTIMEO, SLICE_MS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain_soon = False
         self.socket.connect(endpoint)
@@ -170,9 +175,9 @@ class Connection:
 
     # -- receiving
 
-    def _take(self) -> None:
-        """Receive one reply; raises zmq.Again when there is none."""
-        head = self._recv(NOBLOCK)
+    def _take(self, flag: int = NOBLOCK) -> None:
+        """Receive one reply; raises zmq.Again when there is none, without NOBLOCK: for a slice."""
+        head = self._recv(flag)
         if not self._get(_RCVMORE):
             return
         body = self._recv()
@@ -199,6 +204,14 @@ class Connection:
         get, take = self._get, self._take
         try:
             while not reply.settled:
+                if deadline - time.monotonic() > 2 * SLICE_MS / 1000:
+                    try:
+                        take(0)
+                    except zmq.Again:
+                        if not self.usable():
+                            self._absorb()
+                            self.fail()
+                    continue
                 if not int(get(_EVENTS)) & _POLLIN:
                     left = deadline - time.monotonic()
                     ready = self._both.poll(int(left * 1000) + 1 if left > 0 else 0)

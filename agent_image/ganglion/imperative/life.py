@@ -26,6 +26,7 @@ from ganglion.imperative.hosts import bind_tcp, numeric_host, tcp_endpoint
 from ganglion.imperative.ports import Call, CallPort, Pool, encode_result, execute
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
+from ganglion.imperative.values import PLAIN
 from ganglion.runtime import stacks
 from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import make_socket
@@ -242,7 +243,8 @@ class Life:
         except Exception as error:  # noqa: BLE001 - the caller's, and logged
             self._call_failed(call, error)
             return
-        if inspect.isawaitable(value):
+        # To ask an abstract class costs more than to pickle a number.
+        if value.__class__ not in PLAIN and inspect.isawaitable(value):
             task = self.loop.create_task(_await(value))
             self.core.tasks.add(task)
             task.add_done_callback(lambda done: self._call_done(call, done))

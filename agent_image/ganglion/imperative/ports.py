@@ -13,6 +13,7 @@ import zmq
 
 from ganglion.imperative import frames
 from ganglion.imperative.errors import encode_error
+from ganglion.imperative.sockets import plain_send
 from ganglion.imperative.values import dumps, loads
 from ganglion.runtime.sockets import Socket
 
@@ -60,6 +61,7 @@ class CallPort:
         on_other: Callable[[bytes, int, bytes, int, list[bytes]], None] | None = None,
     ) -> None:
         self.socket = socket
+        self._send = plain_send(socket)
         self.malformed = 0
         self._life = life
         self._on_call = on_call
@@ -127,7 +129,7 @@ class CallPort:
     def send(self, session: bytes, *parts: bytes) -> bool:
         """Frames to one connection; False when it is gone or takes nothing."""
         try:
-            send = self.socket.send
+            send = self._send
             send(session, _MORE)
             for part in parts[:-1]:
                 send(part, _MORE)

@@ -274,6 +274,9 @@ class Proxy:
 
     def _take_mode(self, method: str) -> tuple[str, float | None]:
         mode, seconds = self._mode, self._seconds
+        if not mode and seconds is None:
+            safe = self._safe_default and method not in _NEVER_SAFE and method[0] != "_"
+            return "safe" if safe else "unsafe", None
         object.__setattr__(self, "_mode", "")
         object.__setattr__(self, "_seconds", None)
         mode = mode or ("safe" if self._safe_default else "unsafe")

@@ -11,13 +11,16 @@ from ganglion.codecs.base import Body, Codec, excerpt, kind
 from ganglion.codecs.errors import DecodeError, EncodeError
 
 _PROTOCOL = 5
-_PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+
+
+"""Types whose values say all by themselves."""
 
 
 def _is_plain(value: Any, depth: int = 3) -> bool:
     """Built-in data alone, a few levels deep: plain pickle says the same, ten times as fast."""
     cls = type(value)
-    if cls in _PLAIN:
+    if cls in PLAIN:
         return True
     if depth == 0:
         return False
