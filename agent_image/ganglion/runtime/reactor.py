@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import select
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -106,6 +107,7 @@ class Reactor:
         self._timer: asyncio.TimerHandle | None = None
         self._next_tick = 0.0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._waking = threading.RLock()
         self._poll = select.poll()
         self._poll.register(self._wake_read, select.POLLIN)
         self._pumped_fds: dict[int, _Entry] = {}
@@ -295,9 +297,11 @@ class Reactor:
 
     def wake(self) -> None:
         """Make a blocking call look at its condition. Any thread."""
-        if not self._closed:
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._wake_write, b"\0")
+        # Held by `close` too: the pipe's number may be somebody else's a moment later.
+        with self._waking:
+            if not self._closed:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._wake_write, b"\0")
 
     # -- the loop
 
@@ -399,9 +403,10 @@ class Reactor:
 
     def close(self) -> None:
         """Stop watching; the sources' owners close their sockets. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._waking:
+            if self._closed:
+                return
+            self._closed = True
         for source in list(self._entries):
             self.remove(source)
         for handle in (self._soon, self._timer):

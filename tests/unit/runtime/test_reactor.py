@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import pytest
@@ -119,6 +121,30 @@ def test_timers_run_in_a_busy_loop() -> None:
         reactor.off_tick(hooked.append)
 
     _with_reactor(test)
+
+
+def test_a_thread_may_wake_a_reactor_that_is_being_closed() -> None:
+    """The control thread is stopped after it: the number of the closed pipe may be somebody else's by then."""
+    loop = asyncio.new_event_loop()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            for _ in range(2000):
+                reactor = Reactor(loop)
+                over = threading.Event()
+
+                def hammer(reactor: Reactor = reactor, over: threading.Event = over) -> None:
+                    while not over.is_set():
+                        reactor.wake()
+
+                hammering = pool.submit(hammer)
+                reactor.close()
+                over.set()
+                hammering.result(10)
+    finally:
+        sys.setswitchinterval(before)
+        loop.close()
 
 
 def test_slow_handlers_leave_the_loop_its_turns() -> None:
