@@ -46,6 +46,9 @@ class _Connections:
                     self._open.move_to_end(endpoint)
                 return found
             self.drop(endpoint)
+        # Where nobody is any more libzmq would try again for ever.
+        for gone in [key for key, connection in self._open.items() if not connection.pending and not connection.usable()]:
+            self.drop(gone)
         if len(self._open) >= MAX_CONNECTIONS:
             # One that is waited for stays; should all be, there are more of them for a while.
             idle = [key for key, connection in self._open.items() if not connection.pending]

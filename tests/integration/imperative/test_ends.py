@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ganglion import Agent, CommunicationError, NamingError, NSProxy, Proxy, run_agent, run_nameserver
+from ganglion.imperative import calls
 from ganglion.imperative.settings import config
 from tests.integration.imperative.conftest import Stage
 from tests.support.wait import wait_for
@@ -213,4 +214,22 @@ def test_the_connections_of_a_thread_end_with_it() -> None:
         thread.join()
     assert len(errors) == 3
     wait_for(lambda: descriptors() <= before, timeout=10, what="the descriptors to be closed")
+    ns.shutdown()
+
+
+def test_connections_to_who_has_gone_are_closed() -> None:
+    ns = run_nameserver()
+    agents = [run_agent(f"a{number}") for number in range(3)]
+    for agent in agents:
+        assert (agent.ping(), agent.unsafe.ping()) == ("pong", "pong")
+        agent.kill()
+    wait_for(lambda: ns.agents() == [], what="their ends")
+
+    def endpoints() -> list[str]:
+        # A call to somebody new looks after the old.
+        ns.release()
+        ns.ping()
+        return list(calls._connections()._open)
+
+    wait_for(lambda: endpoints() == [f"tcp://{ns.addr()}"], timeout=10, what="only the name server's connection to be left")
     ns.shutdown()
