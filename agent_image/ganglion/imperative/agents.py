@@ -127,6 +127,7 @@ def run_agent(
     )
     child = _thread(spec) if backend == "thread" else host().spawn("agent", _by_value(spec))
     record = decode_record(base64.b64decode(child.wait()["record"]))
+    child.life = record.life
 
     def forget() -> None:
         # It may have been killed: the name is free now, not after the lease.

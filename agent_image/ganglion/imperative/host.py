@@ -48,6 +48,8 @@ class Child:
 
     def __init__(self) -> None:
         self.id = ""
+        self.life = b""
+        """Of the agent that it runs, once known."""
         self.report: Report | None = None
         self.reported = threading.Event()
         self.ended = threading.Event()
@@ -309,6 +311,14 @@ class Host:
                 loop.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def end_by_force(life: bytes) -> None:
+    """Kill the process of this agent's life, if this process has started it. Any thread."""
+    if _host is not None and _host.pid == os.getpid():
+        for child in _host.alive():
+            if child.life == life:
+                _host.kill(child)
 
 
 _host: Host | None = None

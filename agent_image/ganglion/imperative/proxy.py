@@ -14,6 +14,7 @@ from ganglion.imperative.calls import PeerLost, WrongLife
 from ganglion.imperative.errors import CallTimeout, CommunicationError, NamingError
 from ganglion.imperative.frames import Record
 from ganglion.imperative.futures import Future
+from ganglion.imperative.host import end_by_force
 from ganglion.imperative.settings import config, nameserver_address
 
 POLL_SECONDS = 0.05
@@ -133,7 +134,13 @@ class NSProxy:
         if not self._wait_empty(end - timeout / 2, end):
             return
         self._until(end, "tell", "kill")
-        left = self._wait_empty(end, end)
+        left = self._wait_empty(end - timeout / 4, end)
+        for name in left:
+            # It did not even hear that: it is stopped, or an extension holds its interpreter. The kernel ends what this process has started.
+            record: Record | None = self._until(end, "lookup", name)
+            if record is not None:
+                end_by_force(record.life)
+        left = self._wait_empty(end, end) if left else left
         if left:
             raise TimeoutError(f"Chances are {left} were not shutdown after {timeout} s!")
 

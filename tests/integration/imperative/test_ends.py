@@ -233,3 +233,20 @@ def test_connections_to_who_has_gone_are_closed() -> None:
 
     wait_for(lambda: endpoints() == [f"tcp://{ns.addr()}"], timeout=10, what="only the name server's connection to be left")
     ns.shutdown()
+
+
+@pytest.mark.parametrize("how", ["held", "stopped"])
+def test_shutdown_ends_who_cannot_even_hear_it(how: str) -> None:
+    ns = run_nameserver()
+    agent = run_agent("a")
+    pid = agent.execute_as_method(pid_of)
+    if how == "held":
+        # In C, and without giving the interpreter to anybody else.
+        agent.set_method(hold=lambda _agent: sum(range(10**14)))
+        agent.oneway.after(0, "hold")
+    else:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    ns.shutdown(timeout=4)
+    assert time.monotonic() - began < 4
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), what="the process to be gone")
