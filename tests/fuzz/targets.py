@@ -6,6 +6,7 @@ Used by hypothesis (tests/unit/test_decoders.py) and by atheris (`make fuzz`).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -143,7 +144,9 @@ def _address(data: bytes) -> None:
 def codec(name: str) -> Callable[[bytes], None]:
     """Message bodies."""
     found = get_codec(name)
-    # What it imports when it is first used is none of the garbage's doing.
+    # What it imports when it is first used, or when an array comes, is none of the garbage's doing.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("numpy")
     found.decode(found.encode(b"x" * 1000))
     return only((CodecError,), found.decode)
 
