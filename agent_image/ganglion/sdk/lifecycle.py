@@ -249,7 +249,8 @@ class Lifecycle:
         self._soft = now + 0.6 * seconds
         self._hook_by = now + 0.75 * seconds
         self._last = now + 0.85 * seconds
-        self.forced_at = now + seconds
+        # Looked at late, an end does not move.
+        self.forced_at = min(self.forced_at, now + seconds)
 
     def advance(self, now: float, facts: Facts) -> list[Stage]:
         """Move on as far as the facts allow.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ganglion.sdk.lifecycle import BYE_SECONDS, COMPLETE_SECONDS, CUT_FLUSH_SECONDS, EXIT_INTERRUPTED, Facts, Lifecycle, Stage
@@ -255,6 +255,7 @@ _EVENTS = st.lists(
 )
 
 
+@example([("tarry", 0.0, Facts()), ("complete", 1.0, Facts()), ("relieve", 0.0, Facts())])
 @given(_EVENTS)
 def test_whatever_happens_it_moves_forward_and_ends_in_time(events: list[tuple[str, float, Facts]]) -> None:
     life = _life()
