@@ -263,7 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = throughput_rows(results)
     render(title, rows, RESULTS / "dataplane.json", RESULTS / "dataplane.png")
     plot_ratios(
-        "At least once with CURVE, messages per second as a multiple of best-effort ZeroMQ (line: target)",
+        "At least once, messages per second: ratio to best effort (line: target)",
         rows,
         RESULTS / "dataplane-ratios.png",
     )
