@@ -20,6 +20,10 @@ BIG = 100_000
 class Keeper(Agent):
     def on_init(self) -> None:
         self.received: list[Any] = []
+        self.heard = 0
+
+    def hear(self, _message: Any) -> None:
+        self.heard += 1
 
     def keep(self, message: Any) -> None:
         self.received.append(message)
@@ -108,7 +112,9 @@ def test_every_codec_on_every_pattern(stage: Stage, name: str) -> None:
     assert client.get_attr("received") == values
     # SYNC_PUB
     client.set_attr(received=[])
-    client.connect(server.bind("SYNC_PUB", alias="sync", handler="same", serializer=serializer), alias="sync", handler="keep")
+    client.connect(server.bind("SYNC_PUB", alias="sync", handler="same", serializer=serializer), alias="sync", handler="hear")
+    # A reply is published, so its subscription must have arrived; it was made before that of the publications.
+    wait_for(lambda: server.send_each("sync", values[:1]) or client.get_attr("heard"), what="a publication")
     for number, value in enumerate(values, 1):
         client.ask("sync", value)
         wait_for(functools.partial(lambda wanted: client.count() == wanted, number), what="a reply")
