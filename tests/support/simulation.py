@@ -34,7 +34,8 @@ class Simulation:
             now=lambda: START + timedelta(seconds=port.elapsed + loop.time()),
         )
         self.resync = Resync(self.engine, None, interval=300.0)
-        self._controller = Controller(self.engine, Reconciler(self.engine), workers=4)
+        self.reconciler = Reconciler(self.engine)
+        self._controller = Controller(self.engine, self.reconciler, workers=4)
 
     def _watch(self, kind: Kind, body: Body, deleted: bool) -> None:
         if _followed(kind, body) or (deleted and kind.watched):

@@ -13,6 +13,9 @@ from ganglion_operator.kube.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
+MAX_FUTILE = 10_000
+"""Applies remembered as futile; when one is forgotten, it is tried once more."""
+
 
 class AgainError(Exception):
     """The picture was stale; it is fresh now, so look again (through the back-off)."""
@@ -89,6 +92,8 @@ class Executor:
         if action.kind is not AGENT and drifted(action.body, trim(action.kind, body)):
             # Something rewrites what was applied (an admission webhook): once is enough.
             self._futile[target, metadata["uid"]] = digest
+            while len(self._futile) > MAX_FUTILE:
+                del self._futile[next(iter(self._futile))]
             logger.warning("%s is stored differently from how it was applied", target)
 
     async def _patch(self, key: Key, action: Patch) -> None:

@@ -18,6 +18,8 @@ FIRST_RETRY_SECONDS = 0.005
 LAST_RETRY_SECONDS = 300.0
 CURE_SECONDS = 1.0
 """How soon a failing key is looked at again when something about it changed: maybe the cure, maybe only the echo of its own writes."""
+SLACK = 256
+"""Wishes that are out of date and need not be looked for."""
 JITTER = 0.2
 """Part of a delay that is drawn at random, so that keys which failed together do not come back together."""
 
@@ -87,6 +89,10 @@ class Lanes(Generic[K]):
         self._due[key] = due
         self._count += 1
         heapq.heappush(self._delayed, (due, self._count, key))
+        if len(self._delayed) > 2 * len(self._due) + SLACK:
+            # What was wished for and then overtaken by events would stay until its time: 300 s of a key that keeps failing.
+            self._delayed = [item for item in self._delayed if self._due.get(item[2]) == item[0]]
+            heapq.heapify(self._delayed)
 
     def pop(self, now: float) -> K | None:
         """The next key, now being processed; None when there is none."""

@@ -64,7 +64,8 @@ class Reconciler:
         self._engine = engine
         self._store = engine.store
         self._executor = Executor(engine)
-        self._pending_keys: dict[str, KeyPair] = {}
+        self._pending_keys: dict[Key, tuple[str, KeyPair]] = {}
+        """NameServer → its UID and the keys that its status does not show yet."""
         self._told: dict[Key, float] = {}
         self._pace = Pace()
         self._decided: dict[Key, tuple[object, ...]] = {}
@@ -80,6 +81,7 @@ class Reconciler:
             self._told.pop(key, None)
             self._pace.forget(key)
             self._decided.pop(key, None)
+            self._pending_keys.pop(key, None)
             return None
         model = whole(entry)
         if isinstance(model, Invalid):
@@ -187,12 +189,16 @@ class Reconciler:
 
         def fresh_keys() -> KeyPair:
             # Kept until the status shows it: a pass that fails later must not leave one Secret after the other behind.
-            return self._pending_keys.setdefault(server.metadata.uid, key_pair(os.urandom(32)))
+            uid, pair = self._pending_keys.get(key, ("", None))
+            if pair is None or uid != server.metadata.uid:
+                pair = key_pair(os.urandom(32))
+                self._pending_keys[key] = server.metadata.uid, pair
+            return pair
 
         if server.status.public_key:
-            pending = self._pending_keys.get(server.metadata.uid)
-            if pending is not None and pending.public == server.status.public_key:
-                del self._pending_keys[server.metadata.uid]
+            pending = self._pending_keys.get(key)
+            if pending is not None and pending[1].public == server.status.public_key:
+                del self._pending_keys[key]
         referrers = self._engine.relations.referrers(key)
         return NameServerSnapshot(
             server=server,

@@ -99,6 +99,24 @@ def test_failing_calls_after_the_key_leave_one_secret() -> None:
     assert len(names(port, "Secret")) == 1
 
 
+def test_the_keys_of_a_name_server_that_went_before_it_had_them_are_forgotten() -> None:
+    async def story(port: FakePort, simulation: Simulation) -> None:
+        port.broken = lambda call, kind: ApiError(500, "InternalError", "boom") if (call, kind) == ("create", "Service") else None
+        domain(port)
+        await simulation.settle(60)
+        assert len(simulation.reconciler._pending_keys) == 1
+        port.remove(Key("NameServer", "default", "zoo"))
+        await simulation.settle(60)
+        assert simulation.reconciler._pending_keys == {}
+        port.broken = lambda call, kind: None
+        port.put(fresh(name_server()))
+        await simulation.settle()
+        assert simulation.reconciler._pending_keys == {}
+        assert port.objects[Key("NameServer", "default", "zoo")]["status"]["publicKey"]
+
+    play(story)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_it_converges_through_failures_and_kills(seed: int) -> None:
     """Calls fail at random and the operator is killed at random moments; the end is the same, with no call left to make."""

@@ -170,3 +170,20 @@ def test_workers_wake_for_delays_and_leave_when_closed() -> None:
     seen = run_virtual(story())
     assert [round(t) for k, t in seen if k == "again"] == [0, 100, 200]
     assert [round(t, 3) for k, t in seen if k == "fails"] == [0, 0.005, 0.015]
+
+
+def test_wishes_that_events_overtook_do_not_pile_up() -> None:
+    q, now = lanes(), 0.0
+    for other in range(10):
+        q.add_at(f"other {other}", 1e6)
+    q.add("busy", now)
+    for _ in range(5000):
+        assert q.pop(now) == "busy"
+        q.done("busy", now, requeue_after=300.0)
+        q.add("busy", now)
+        now += 0.01
+    assert len(q._delayed) < 1000
+    assert q.delayed == 10
+    assert q.pop(now) == "busy"
+    q.done("busy", now, requeue_after=300.0)
+    assert (q.next_due(), q.pop(now + 299), q.pop(now + 300)) == (now + 300, None, "busy")
