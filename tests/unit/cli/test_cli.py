@@ -15,6 +15,9 @@ from ganglion.cli.app import _COMMANDS, _PROCESSES
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    # Left by a run_nameserver of other tests.
+    for variable in ("GANGLION_NAMESERVER_ADDRESS", "OSBRAIN_NAMESERVER_ADDRESS"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.mark.parametrize(
