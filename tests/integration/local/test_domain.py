@@ -179,7 +179,8 @@ def test_detach_get_scale_apply_logs_delete_down(user: Desk, tmp_path: Path) -> 
     wait_for(lambda: user.ready("source-0", "worker-0", "worker-1", "extra-0"), timeout=60, what="the new domain")
     after = user.replicas()["worker-0"]
     assert after["uid"] != before["uid"]
-    assert "worker on_exit" in user.command("logs", "worker-2").stdout
+    # While no other worker is ready, it stays for a moment.
+    wait_for(lambda: "worker on_exit" in user.command("logs", "worker-2").stdout, what="the end of worker-2", interval=0.5)
 
     table = user.command("get", "agents").stdout.splitlines()
     assert table[0].split()[:4] == ["NAME", "READY", "REASON", "REPLICAS"]
