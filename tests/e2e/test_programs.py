@@ -74,7 +74,10 @@ CODE = """
 
         async def ask(self):
             questions = [b"%s%d" % (self.tag.encode(), number) for number in range(self.get_attr("asked"))]
-            # At once, so that every replier gets some.
+            # When both repliers are there, and at once, so that each of them gets some.
+            async with asyncio.timeout(100):
+                while self.wired("answer") < 2:
+                    await asyncio.sleep(0.05)
             for reply in await asyncio.gather(*(self.request("answer", question, timeout=60) for question in questions)):
                 self.say("answer", reply)
 
