@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.chart import install
 from tests.support.cluster import KindCluster
+from tests.support.wait import wait_for
 
 
 @pytest.mark.timeout(300)
@@ -20,4 +21,5 @@ def test_helm_waits_for_the_operator_and_helm_test_reaches_it(operator: KindClus
         told = operator.helm("test", "second", "--namespace", namespace, "--timeout", "2m")
         assert "Succeeded" in told, told
         operator.helm("uninstall", "second", "--namespace", namespace, "--wait", "--timeout", "2m")
-        assert not operator.get("all", "-n", namespace)["items"]
+        # helm waits for the Deployment to be gone, its pod has a grace period.
+        wait_for(lambda: not operator.get("all", "-n", namespace)["items"], timeout=60, interval=0.5, what="an empty namespace")
