@@ -78,15 +78,8 @@ class AppSession(SessionBase):
 
     def tick(self, now: float) -> None:
         """Report, retry, let go."""
-        if self.mirror.release(now):
-            self._publish()
-        if not self.up or self.fatal:
+        if not self._attend(now, self._hello):
             return
-        if self.retry_at is not None and now >= self.retry_at:
-            self._hello(now)
-        if self.answer_due is not None and now >= self.answer_due:
-            self.answer_due = None
-            self.wants_new_socket = True
         if self.joined and self.completed is None:
             report = self.report()
             if self._report_due(report, now):

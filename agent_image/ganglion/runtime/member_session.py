@@ -131,15 +131,8 @@ class MemberSession(SessionBase):
 
     def tick(self, now: float) -> None:
         """Beat, retry, let go."""
-        if self.mirror.release(now):
-            self._publish()
-        if not self.up or self.fatal:
+        if not self._attend(now, self._join):
             return
-        if self.retry_at is not None and now >= self.retry_at:
-            self._join(now)
-        if self.answer_due is not None and now >= self.answer_due:
-            self.answer_due = None
-            self.wants_new_socket = True
         if not self.joined:
             return
         if now - self.last_ack > self.lease_seconds:

@@ -106,6 +106,23 @@ class SessionBase:
         self.refusals += 1
         self.retry_at = now + wait * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
 
+    def _attend(self, now: float, enter: Callable[[float], None]) -> bool:
+        """Let go what was held, and do what is due on the way in. Returns whether the leg stands.
+
+        Args:
+            enter: says the join or hello again.
+        """
+        if self.mirror.release(now):
+            self._publish()
+        if not self.up or self.fatal:
+            return False
+        if self.retry_at is not None and now >= self.retry_at:
+            enter(now)
+        if self.answer_due is not None and now >= self.answer_due:
+            self.answer_due = None
+            self.wants_new_socket = True
+        return True
+
     def _report_due(self, report: Report, now: float) -> bool:
         if now >= self.beat_at:
             return True
