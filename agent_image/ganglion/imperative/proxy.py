@@ -26,10 +26,6 @@ _NEVER_SAFE = frozenset({"run", "get_attr", "kill", "safe_call", "concurrent", "
 _OWN = frozenset({"_name", "_nsaddr", "_safe_default", "_record", "_methods", "_mode", "_seconds"})
 
 
-def _pause(seconds: float) -> None:
-    time.sleep(seconds)
-
-
 class NSProxy:
     """A proxy to a name server. Methods of a derived NameServer are called by their names.
 
@@ -54,7 +50,7 @@ class NSProxy:
             except (PeerLost, CallTimeout):
                 if time.monotonic() >= deadline:
                     raise TimeoutError(f"Could not locate the name server! (at {self._address}, within {timeout:g} s)") from None
-                _pause(POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
 
     def _call(self, method: str, *arguments: Any, **named: Any) -> Any:
         return self._within(None, method, arguments, named)
@@ -155,7 +151,7 @@ class NSProxy:
             left = deadline - time.monotonic()
             if not names or left <= 0:
                 return names
-            _pause(min(POLL_SECONDS, left))
+            time.sleep(min(POLL_SECONDS, left))
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """`shutdown_agents`, then end the name server itself; it stays when some agents did."""
@@ -198,7 +194,7 @@ class Proxy:
                     if isinstance(error, CallTimeout):
                         raise CommunicationError(f"agent {name!r} is registered and does not answer: {error}") from error
                     raise
-                _pause(POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
 
     # -- state
 
@@ -394,7 +390,7 @@ class Proxy:
         while not self.is_running():
             if timeout >= 0 and time.monotonic() >= deadline:
                 raise TimeoutError("Timed out while waiting for the agent to be running")
-            _pause(0.01)
+            time.sleep(0.01)
         return self
 
     def nsaddr(self) -> SocketAddress:
