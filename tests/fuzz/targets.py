@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -71,25 +72,6 @@ def only(errors: tuple[type[Exception], ...], decoder: Callable[[bytes], Any]) -
 BEHIND_HEADS = b"CRBKGS\0"
 
 
-class _Wire:
-    """A ROUTER that has one message, and takes every answer."""
-
-    def __init__(self, parts: list[bytes]) -> None:
-        # libzmq puts the session's name before what it receives, which has at least one frame.
-        self.parts: list[bytes] = [b"session", *(parts or [b""])]
-
-    def recv(self, _flags: int = 0) -> bytes:
-        if not self.parts:
-            raise zmq.Again
-        return self.parts.pop(0)
-
-    def getsockopt(self, option: int) -> int:
-        return int(zmq.POLLIN if option == zmq.EVENTS else bool(self.parts))
-
-    def send(self, _part: Any, _flags: int = 0) -> None:
-        return None
-
-
 def split(data: bytes) -> list[bytes]:
     """Garbage as a message of up to eight frames: the first byte of each is its length."""
     parts: list[bytes] = []
@@ -108,10 +90,27 @@ def _message(data: bytes) -> list[bytes]:
     return [calls.header(kind, 7, b"\1" * 16, data[0] >> 5), *split(data[1:])]
 
 
+_endpoints = itertools.count()
+
+
+@contextlib.contextmanager
+def _arrived(parts: list[bytes]) -> Iterator[zmq.Socket[bytes]]:
+    """A ROUTER with one message, of at least one frame."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    with context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as dealer:
+        endpoint = f"inproc://fuzz-{next(_endpoints)}"
+        router.bind(endpoint)
+        dealer.connect(endpoint)
+        dealer.send_multipart(parts or [b""])
+        assert router.poll(10_000)
+        yield router
+
+
 def call_port(data: bytes) -> None:
     """The frames that an agent's call port takes apart, for another life: a call's body is then none of its business."""
-    port = ports.CallPort(_Wire(_message(data)), b"\2" * 16, lambda _call: None, lambda *_other: None)  # type: ignore[arg-type]
-    port.drain()
+    with _arrived(_message(data)) as router:
+        ports.CallPort(router, b"\2" * 16, lambda _call: None, lambda *_other: None).drain()
+        assert not router.poll(0)
 
 
 class _Directory(NameServerProcess):
@@ -132,8 +131,8 @@ class _Directory(NameServerProcess):
 def directory(data: bytes) -> None:
     """Beats and goodbyes."""
     server = _Directory()
-    port = ports.CallPort(_Wire(_message(data)), b"\2" * 16, lambda _call: None, server._on_frame)  # type: ignore[arg-type]
-    port.drain()
+    with _arrived(_message(data)) as router:
+        ports.CallPort(router, b"\2" * 16, lambda _call: None, server._on_frame).drain()
     assert len(server.leases) <= 1
 
 
