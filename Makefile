@@ -61,14 +61,14 @@ generate: $(VENV)/.dev ## Write CRDs, chart copies and reference docs from the m
 test: check test-unit test-integration test-differential test-cluster test-e2e ## Everything, with the kind cluster
 
 .PHONY: test-unit
-test-unit: $(VENV)/.dev ## Pure tests (budget 3 min)
+test-unit: $(VENV)/.dev ## Pure tests (budget 2 min)
 	@echo "· unit tests"
-	@$(PYTEST) tests/unit
+	@$(PYTEST) --numprocesses 2 tests/unit
 
 .PHONY: test-integration
-test-integration: $(VENV)/.dev ## Real processes and sockets on loopback (budget 10 min)
+test-integration: $(VENV)/.dev ## Real processes and sockets on loopback, mostly waiting: three tests at a time (budget 6 min)
 	@echo "· integration tests"
-	@$(PYTEST) tests/integration
+	@$(PYTEST) --numprocesses 3 tests/integration
 
 .PHONY: test-differential
 test-differential: $(VENV)/.dev ## The same programs on osBrain and on Ganglion (budget 5 min)

@@ -95,25 +95,41 @@ class Channels:
             AliasError: the alias is not a Req role.
             EncodeError, MessageTooLarge, SendTimeout, ChannelClosed: nothing was sent.
         """
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def settle(reply: Any, error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(reply)
+
+        self.ask(alias, value, timeout, settle)
+        return future
+
+    def ask(self, alias: str, value: Any, timeout: float, on_reply: Callable[[Any, Exception | None], None]) -> None:
+        """Send a request and call back with the decoded reply or the error, within `timeout` seconds, while it still counts as unsettled.
+
+        Raises:
+            AliasError: the alias is not a Req role.
+            EncodeError, MessageTooLarge, SendTimeout, ChannelClosed: nothing was sent.
+        """
         channel = self.wiring(alias)
         if channel.role != "Req":
             raise AliasError(f"channel {alias!r}: role {channel.role} makes no requests; only Req does")
         codec = self._codecs[alias]
-        future: asyncio.Future[Any] = self._loop.create_future()
 
-        def on_reply(reply: Reply) -> None:
-            if future.done():
-                return
-            if reply.error is not None:
-                future.set_exception(reply.error)
-                return
-            try:
-                future.set_result(codec.decode(b"" if reply.body is None else reply.body))
-            except Exception as error:  # noqa: BLE001 - whatever a codec does, the requester must hear of it
-                future.set_exception(error)
+        def replied(reply: Reply) -> None:
+            value, error = None, reply.error
+            if error is None:
+                try:
+                    value = codec.decode(b"" if reply.body is None else reply.body)
+                except Exception as failure:  # noqa: BLE001 - whatever a codec does, the requester must hear of it
+                    error = failure
+            on_reply(value, error)
 
-        self.outlets[alias].request(codec.encode(value), timeout=timeout, on_reply=on_reply)
-        return future
+        self.outlets[alias].request(codec.encode(value), timeout=timeout, on_reply=replied)
 
     def wiring(self, alias: str) -> ChannelWiring:
         """Wiring of an alias.

@@ -183,25 +183,22 @@ class Core(AgentCore):
         reply = resolve(self.agent, self.module, handler, topics=False)
         failed = None if on_error is None else self._callable(on_error, (), {}, what="on_error")
 
+        def replied(value: Any, error: Exception | None) -> None:
+            # At once: an agent that is leaving waits for the handler only when it hears of it before the request is settled.
+            if error is None:
+                self._spawn(f"handler of replies on {alias!r}", functools.partial(reply, value))
+            elif failed is not None:
+                self._spawn(f"on_error of a request on {alias!r}", failed)
+            else:
+                self.log.warning("channel %r: a request has no reply: %s: %s", alias, type(error).__name__, error)
+
         def request() -> None:
-            future = self.channels.request(alias, value, REQUEST_SECONDS if wait is None else wait)
-            future.add_done_callback(functools.partial(self._replied, alias, reply, failed))
+            self.channels.ask(alias, value, REQUEST_SECONDS if wait is None else wait, replied)
 
         if get_ident() == self.thread:
             request()
         else:
             self.foreign.call(request, None)
-
-    def _replied(self, alias: str, reply: Callable[[Any], Any], failed: Callable[[], Any] | None, future: asyncio.Future[Any]) -> None:
-        if future.cancelled():
-            return
-        error = future.exception()
-        if error is None:
-            self._spawn(f"handler of replies on {alias!r}", functools.partial(reply, future.result()))
-        elif failed is not None:
-            self._spawn(f"on_error of a request on {alias!r}", failed)
-        else:
-            self.log.warning("channel %r: a request has no reply: %s: %s", alias, type(error).__name__, error)
 
     async def _stoppable(self, future: asyncio.Future[Any]) -> Any:
         await self._until(future.done, None, future)

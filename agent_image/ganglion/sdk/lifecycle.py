@@ -50,7 +50,7 @@ class Stage(enum.IntEnum):
     HANDLERS = 3
     """Intake has stopped; running handlers and timers end, causal acknowledgements are through."""
     FLUSH = 4
-    """Outputs are settled."""
+    """Outputs are settled, and handlers of replies have ended."""
     EXIT_HOOK = 5
     """`on_exit` returns."""
     LAST_FLUSH = 6
@@ -284,14 +284,15 @@ class Lifecycle:
             case Stage.HANDLERS:
                 return facts.handlers_idle or now >= self._soft
             case Stage.FLUSH:
-                return facts.outputs_at_rest or now >= self._soft
+                # A reply is an output's rest and its handler's start.
+                return (facts.outputs_at_rest and facts.handlers_idle) or now >= self._soft
             case Stage.EXIT_HOOK:
                 return facts.hook_done or now >= self._hook_by
             case Stage.LAST_FLUSH:
-                if not facts.outputs_at_rest and now >= self._last:
-                    self.unsettled = True
+                if now >= self._last:
+                    self.unsettled = not facts.outputs_at_rest
                     return True
-                return facts.outputs_at_rest
+                return facts.outputs_at_rest and facts.handlers_idle
             case Stage.BYE:
                 return facts.bye_done or now >= self._bye_by
             case _:

@@ -74,7 +74,8 @@ CODE = """
             self.send("rpc", "hang", handler=self.never, wait=0.2, on_error=timed_out)
 
         async def last(self, reply):
-            await asyncio.sleep(0)
+            # The agent is leaving; nothing but this handler holds it up.
+            await asyncio.sleep(0.3)
             show("last", reply)
             raise ValueError("in a reply's handler")
 

@@ -67,6 +67,24 @@ def test_with_the_flow_each_stage_waits_for_its_fact(fact: str, stage: Stage) ->
     assert life.stage is stage
 
 
+def test_handlers_of_replies_end_before_the_hook_and_before_the_goodbye() -> None:
+    life = _life()
+    life.leave(0.0, "")
+    waiting = replace(ALL, outputs_at_rest=False, hook_done=False)
+    _run(life, 0.0, waiting)
+    assert life.stage is Stage.FLUSH
+    _run(life, 0.1, replace(ALL, handlers_idle=False))
+    assert life.stage is Stage.FLUSH
+    _run(life, 0.2, waiting)
+    _run(life, 0.2, replace(ALL, hook_done=False))
+    assert life.stage is Stage.EXIT_HOOK
+    _run(life, 0.3, replace(ALL, handlers_idle=False))
+    assert life.stage is Stage.LAST_FLUSH
+    _run(life, 1e3, replace(ALL, handlers_idle=False))
+    assert life.stage is Stage.ENDED
+    assert not life.unsettled
+
+
 def test_leaving_does_not_wait_for_senders() -> None:
     life = _life()
     life.leave(0.0, "")
