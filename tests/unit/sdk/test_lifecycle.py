@@ -70,16 +70,10 @@ def test_with_the_flow_each_stage_waits_for_its_fact(fact: str, stage: Stage) ->
 def test_handlers_of_replies_end_before_the_hook_and_before_the_goodbye() -> None:
     life = _life()
     life.leave(0.0, "")
-    waiting = replace(ALL, outputs_at_rest=False, hook_done=False)
-    _run(life, 0.0, waiting)
-    assert life.stage is Stage.FLUSH
-    _run(life, 0.1, replace(ALL, handlers_idle=False))
-    assert life.stage is Stage.FLUSH
-    _run(life, 0.2, waiting)
-    _run(life, 0.2, replace(ALL, hook_done=False))
-    assert life.stage is Stage.EXIT_HOOK
-    _run(life, 0.3, replace(ALL, handlers_idle=False))
-    assert life.stage is Stage.LAST_FLUSH
+    _run(life, 0.0, replace(ALL, outputs_at_rest=False))
+    assert _run(life, 0.1, replace(ALL, handlers_idle=False)) == []
+    assert _run(life, 0.2, replace(ALL, hook_done=False)) == [Stage.EXIT_HOOK]
+    assert _run(life, 0.3, replace(ALL, handlers_idle=False)) == [Stage.LAST_FLUSH]
     _run(life, 1e3, replace(ALL, handlers_idle=False))
     assert life.stage is Stage.ENDED
     assert not life.unsettled
