@@ -33,6 +33,7 @@ ACCEPTED: dict[str, Difference] = {
     "aliases.fate_after_addr_of_an_unknown_alias": Difference("errors-go-on", _GOES_ON),
     "handling.fate_after_a_failing_handler": Difference("errors-go-on", {**_GOES_ON, "safe call": ["no error", "pong"]}),
     "handling.handler_name_set_as_method": Difference("added-methods-handle", {"bind": ["no error", "PULL"]}),
+    "handling.a_handler_of_no_requests_that_yields": Difference("handlers-that-yield", {"bind": _raises("HandlerError")}),
     "lifecycle.fate_after_an_exception": Difference("errors-go-on", _GOES_ON),
     "proxies.a_method_that_another_proxy_set": Difference("members-for-all", {"other proxy": ["no error", 7]}),
     "proxies.a_proxy_made_later_sees_all_methods": Difference("members-for-all", {"later": ["no error", 7]}),

@@ -153,7 +153,7 @@ class Core(AgentCore):
             return self.requests.bind(guessed, alias, handler, addr, transport, serializer)
         need_handler(handler, required=guessed.requires_handler())
         topics = self.resolve_topics(handler) if guessed == "SUB" else {}
-        resolved = None if handler is None or guessed == "SUB" else self.resolve(handler)
+        resolved = None if handler is None or guessed == "SUB" else self.resolve(handler, may_yield=guessed == "REP")
         entry = self.sockets.bind(guessed, transport, addr, serializer)
         entry.handler = resolved
         self.add(entry, alias, entry.place)
@@ -190,14 +190,14 @@ class Core(AgentCore):
         self._subscribe(entry, topics)
         return client
 
-    def resolve(self, handler: Any) -> Any:
-        """A handler as it is called: (message)."""
-        return resolve(self.agent, {}, handler, topics=False)
+    def resolve(self, handler: Any, *, may_yield: bool = False) -> Any:
+        """A handler as it is called: (message). What it yields is a reply, where it may."""
+        return resolve(self.agent, {}, handler, topics=False, may_yield=may_yield)
 
     def resolve_topics(self, handler: Any) -> dict[bytes, Any]:
         """Handlers by topic; a handler alone is for all topics."""
         mapping = handler if isinstance(handler, dict) else {"": handler}
-        return {topic_bytes(topic): resolve(self.agent, {}, one, topics=True) for topic, one in mapping.items()}
+        return {topic_bytes(topic): resolve(self.agent, {}, one, topics=True, may_yield=False) for topic, one in mapping.items()}
 
     def add(self, entry: Entry, *keys: Key) -> None:
         """Register a socket, and receive from it when the loop runs."""

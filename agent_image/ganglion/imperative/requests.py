@@ -96,7 +96,7 @@ class Requests:
         if kind not in ("ASYNC_REP", "SYNC_PUB"):
             raise NotImplementedError(f"Unsupported channel kind {kind}!")
         need_handler(handler, required=True)
-        resolved = core.resolve(handler)
+        resolved = core.resolve(handler, may_yield=True)
         if kind == "ASYNC_REP":
             entry = core.sockets.bind("PULL", transport, addr, serializer)
             assert isinstance(entry.place, AgentAddress)
@@ -323,4 +323,4 @@ def resolve_on_error(agent: Any, on_error: Any) -> Callable[[], Any]:
         return functools.partial(getattr(agent, on_error))
     if inspect.ismethod(on_error):
         return on_error
-    return functools.partial(resolve(agent, {}, lambda _agent, _message: on_error(agent), topics=False), None)
+    return functools.partial(resolve(agent, {}, lambda _agent, _message: on_error(agent), topics=False, may_yield=False), None)

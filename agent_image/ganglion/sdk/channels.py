@@ -181,7 +181,7 @@ class Channels:
             handler: Callable[..., Any] = mailbox.put_topic if topics else mailbox.put
         else:
             try:
-                handler = resolve(agent, module, handlers, topics=topics)
+                handler = resolve(agent, module, handlers, topics=topics, may_yield=channel.role == "Rep")
             except HandlerError as error:
                 raise ConfigurationError(f"channels[{alias}].handler: {error}") from error
         on_error = self._on_error

@@ -180,7 +180,7 @@ class Core(AgentCore):
         del topic  # requests have none
         if handler is None:
             raise HandlerError(f"channel {alias!r}: send() with wait or on_error is a request; give a handler for its reply too")
-        reply = resolve(self.agent, self.module, handler, topics=False)
+        reply = resolve(self.agent, self.module, handler, topics=False, may_yield=False)
         failed = None if on_error is None else self._callable(on_error, (), {}, what="on_error")
 
         def replied(value: Any, error: Exception | None) -> None:

@@ -7,7 +7,7 @@ A handler may be
   takes one argument only,
 - for Sub: a mapping topic prefix → handler; every prefix that matches is called, in the mapping's order,
 - a list of handlers, called in order.
-Each may be `async def`. Topics are bytes: a topic may hold any byte.
+Each may be `async def`. A handler of requests may be a generator function: it yields its reply. Topics are bytes: a topic may hold any byte.
 """
 
 from __future__ import annotations
@@ -58,7 +58,23 @@ def _named(agent: object, module: Mapping[str, Any], name: str) -> tuple[Callabl
     raise UnknownHandler(f"{kind} has no method {name!r}, and its module has no such function")
 
 
-def _one(agent: object, module: Mapping[str, Any], handler: Handler, *, topics: bool) -> Resolved:
+def _refuse_generators(function: Callable[..., Any], label: str, *, may_yield: bool) -> None:
+    """A generator that nobody advances would run not one line, without a word."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        # An object that can be called; of a class it is the constructor, which is no generator function.
+        function = type(function).__call__
+    if inspect.isasyncgenfunction(function):
+        advice = "return the reply, or yield it from a plain `def`" if may_yield else "return instead, and send() what it yields"
+        raise HandlerError(f"handler {label!r} is an `async def` that yields, which nothing would run; {advice}")
+    if not may_yield and inspect.isgeneratorfunction(function):
+        raise HandlerError(
+            f"handler {label!r} yields, which only the one handler of a Rep may do; nothing would run it: return instead, and send() what it yields"
+        )
+
+
+def _one(agent: object, module: Mapping[str, Any], handler: Handler, *, topics: bool, may_yield: bool) -> Resolved:
     if isinstance(handler, str):
         function, own = _named(agent, module, handler)
     elif callable(handler):
@@ -66,6 +82,7 @@ def _one(agent: object, module: Mapping[str, Any], handler: Handler, *, topics: 
     else:
         raise HandlerError(f"found a {type(handler).__name__}; a handler is a function, a method or the name of one")
     label = getattr(function, "__name__", type(function).__name__)
+    _refuse_generators(function, label, may_yield=may_yield)
     counts = _positional(function)
     wanted = 1 if own else 2
     if counts is None:
@@ -108,7 +125,7 @@ def _by_topic(handlers: Sequence[tuple[bytes, Resolved]]) -> Resolved:
     return call
 
 
-def resolve(agent: object, module: Mapping[str, Any], handlers: Handlers, *, topics: bool) -> Resolved:
+def resolve(agent: object, module: Mapping[str, Any], handlers: Handlers, *, topics: bool, may_yield: bool) -> Resolved:
     """What the data plane calls for each message.
 
     Args:
@@ -116,16 +133,22 @@ def resolve(agent: object, module: Mapping[str, Any], handlers: Handlers, *, top
         module: names of the agent's module, for functions given by name.
         handlers: see the module's docstring.
         topics: the role is Sub: messages come with a topic.
+        may_yield: what a generator yields is a reply.
     Raises:
-        HandlerError: not callable, no such method, or a wrong number of arguments; the text says what was found.
+        HandlerError: not callable, no such method, a wrong number of arguments, or a generator that would never run; the text says what
+            was found.
     """
     if isinstance(handlers, Mapping):
         if not topics:
             raise HandlerError("found a mapping of topics; only a Sub role has topics")
-        return _by_topic([(topic_bytes(topic), _one(agent, module, handler, topics=True)) for topic, handler in handlers.items()])
+        return _by_topic(
+            [(topic_bytes(topic), _one(agent, module, handler, topics=True, may_yield=False)) for topic, handler in handlers.items()]
+        )
     if isinstance(handlers, str) or callable(handlers):
-        return _one(agent, module, handlers, topics=topics)
+        return _one(agent, module, handlers, topics=topics, may_yield=may_yield)
     if not isinstance(handlers, Sequence) or not handlers:
         raise HandlerError(f"found a {type(handlers).__name__}; a handler is a function, a method, the name of one, or a list of these")
-    resolved = [_one(agent, module, handler, topics=topics) for handler in handlers]
+    # The results of several are nobody's reply.
+    may_yield = may_yield and len(handlers) == 1
+    resolved = [_one(agent, module, handler, topics=topics, may_yield=may_yield) for handler in handlers]
     return resolved[0] if len(resolved) == 1 else lambda *arguments: _in_order(resolved, arguments)

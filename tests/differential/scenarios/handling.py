@@ -205,3 +205,11 @@ def handler_changes_attributes(stage: Stage) -> None:
         a.send("out", number)
     stage.note("received", stage.wait_count(b, 3))
     stage.note("total", b.get_attr("total"))
+
+
+def a_handler_of_no_requests_that_yields(stage: Stage) -> None:
+    def receive(agent, message):
+        yield message
+
+    (a,) = stage.agents("a")
+    stage.raises("bind", lambda: a.bind("PULL", alias="in", handler=receive).kind)

@@ -32,6 +32,12 @@ CODE = """
 
         def wrong(self, a, b, c): ...
 
+        def yields(self, message):
+            yield message
+
+        async def yields_later(self, message):
+            yield message
+
     class NotAnAgent: ...
 
     number = 3
@@ -66,6 +72,8 @@ def here() -> Iterator[World]:
         ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="gone"),), {}, "channels[in].handler: Fine has no method 'gone'"),
         ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="wrong"),), {}, "channels[in].handler: handler 'wrong' requires 3"),
         ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="take", codec="Dill"),), {}, "channels[in]: codec Dill: can run code"),
+        ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="yields"),), {}, "channels[in].handler: handler 'yields' yields, which"),
+        ("agents:Fine", (channel("in", "ask", "Rep", bind=True, handler="yields_later"),), {}, "channels[in].handler: handler 'yields_later' is an `async def`"),
     ],
 )  # fmt: skip
 def test_one_line_says_why(here: World, target: str, channels: tuple[Any, ...], agent: dict[str, Any], text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -47,6 +47,23 @@ class Owner:
 
     def keyword(self, message: Any, *, needed: int) -> None: ...
 
+    def yields(self, message: Any) -> Iterator[Any]:
+        yield message
+
+    async def yields_later(self, message: Any) -> AsyncIterator[Any]:
+        yield message
+
+
+class Yielding:
+    """An object that is called."""
+
+    def __call__(self, agent: Owner, message: Any) -> Iterator[Any]:
+        yield message
+
+
+def yields_with(prefix: str, agent: Owner, message: Any) -> Iterator[Any]:
+    yield prefix, message
+
 
 def function(agent: Owner, message: Any) -> None:
     agent.calls.append(("function", message))
@@ -56,8 +73,8 @@ def function_with_topic(agent: Owner, message: Any, topic: bytes) -> None:
     agent.calls.append(("function_with_topic", message, topic))
 
 
-def _resolve(owner: Owner, handlers: Handlers, *, topics: bool = False) -> Callable[..., Any]:
-    return resolve(owner, {"function": function, "number": 3}, handlers, topics=topics)
+def _resolve(owner: Owner, handlers: Handlers, *, topics: bool = False, may_yield: bool = False) -> Callable[..., Any]:
+    return resolve(owner, {"function": function, "number": 3}, handlers, topics=topics, may_yield=may_yield)
 
 
 def test_a_name_is_a_method_first_and_a_function_of_the_module_second() -> None:
@@ -143,3 +160,28 @@ def test_coroutine_functions_stay_coroutine_functions() -> None:
 def test_what_cannot_be_a_handler_is_named(handler: Any, text: str) -> None:
     with pytest.raises(HandlerError, match=text):
         _resolve(Owner(), handler)
+
+
+YIELDING: list[Any] = ["yields", Yielding(), functools.partial(yields_with, "a")]
+
+
+@pytest.mark.parametrize("handler", YIELDING)
+def test_a_generator_may_only_reply(handler: Any) -> None:
+    owner = Owner()
+    assert next(_resolve(owner, handler, may_yield=True)(1)) in (1, ("a", 1))
+    assert next(_resolve(owner, [handler], may_yield=True)(1)) in (1, ("a", 1))
+    wheres: list[tuple[Any, bool]] = [(handler, False), (handler, True), ({"a": handler}, True), ([handler], False)]
+    for where, topics in wheres:
+        with pytest.raises(
+            HandlerError, match=r"handler '(yields|Yielding|partial)' yields, which only the one handler of a Rep may do; .* send\(\)"
+        ):
+            _resolve(owner, where, topics=topics)
+    with pytest.raises(HandlerError, match="only the one handler"):
+        # The results of several are nobody's reply.
+        _resolve(owner, ["plain", handler], may_yield=True)
+
+
+@pytest.mark.parametrize("may_yield", [True, False])
+def test_a_coroutine_that_yields_is_refused_everywhere(may_yield: bool) -> None:
+    with pytest.raises(HandlerError, match="'yields_later' is an `async def` that yields, which nothing would run; "):
+        _resolve(Owner(), "yields_later", may_yield=may_yield)
