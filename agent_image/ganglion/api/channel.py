@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from ganglion.api.base import Conditions, Model, Ref, Resource
 
 Pattern = Literal["PushPull", "PubSub", "RequestReply"]
 Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep"]
-Codec = Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Pickle", "Dill"]
+Codec = Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Protobuf", "Pickle", "Dill"]
+MessageType = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
+]
+"""Full name of a Protobuf message: its package, and its name."""
 
 ROLES: dict[str, tuple[Role, Role]] = {"PushPull": ("Push", "Pull"), "PubSub": ("Pub", "Sub"), "RequestReply": ("Rep", "Req")}
 """Roles of each pattern, default binder first."""
@@ -42,7 +46,14 @@ class ChannelSpec(Model):
     )
     codec: Codec = Field(
         default="MsgPack",
-        description="How message bodies are encoded. MsgPackBlosc is MsgPack, compressed where that makes it shorter. Pickle and Dill need `remoteCode: Trusted`.",
+        description="How message bodies are encoded. MsgPackBlosc is MsgPack, compressed where that makes it shorter. Protobuf needs `messageType`. Pickle and Dill need `remoteCode: Trusted`.",
+    )
+    message_type: MessageType | None = Field(
+        default=None,
+        description="With `codec: Protobuf`: full name of the messages, e.g. `shop.Order`; with `pattern: RequestReply` of the requests. SDK agents import the module that protoc has generated.",
+    )
+    reply_type: MessageType | None = Field(
+        default=None, description="With `codec: Protobuf` and `pattern: RequestReply`: full name of the replies' messages."
     )
     delivery: Literal["BestEffort", "AtLeastOnce"] | None = Field(
         default=None,

@@ -66,6 +66,20 @@ _CHANNEL = (
         lambda s: s["overflow"] == "Block" or s["pattern"] != "RequestReply",
         field="overflow",
     ),
+    Rule(
+        "spec",
+        "has(self.messageType) == (self.codec == 'Protobuf')",
+        "`messageType` must be set with `codec: Protobuf`, and only there",
+        lambda s: has(s, "messageType") == (s["codec"] == "Protobuf"),
+        field="messageType",
+    ),
+    Rule(
+        "spec",
+        "has(self.replyType) == (self.codec == 'Protobuf' && self.pattern == 'RequestReply')",
+        "`replyType` must be set with `codec: Protobuf` and `pattern: RequestReply`, and only there",
+        lambda s: has(s, "replyType") == (s["codec"] == "Protobuf" and s["pattern"] == "RequestReply"),
+        field="replyType",
+    ),
 )
 
 _ONE_CHANNEL = (

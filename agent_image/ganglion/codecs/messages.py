@@ -1,4 +1,8 @@
-"""Protobuf: messages of one type."""
+"""Protobuf: messages of one type, or of one type out and another in.
+
+A type is named by its class, or by its full name (`shop.Order`): then the module that protoc has generated must have been imported, because
+nothing is imported for a name that came from outside.
+"""
 
 from __future__ import annotations
 
@@ -47,3 +51,36 @@ def protobuf_codec(message_type: Any, name: str = NAME) -> Codec:
         return made
 
     return Codec(name, encode, decode)
+
+
+def message_class(full_name: str) -> Any:
+    """The class of a message that an imported module has generated.
+
+    Raises:
+        UnknownCodec: protobuf is not installed, or no imported module has a message of this name.
+    """
+    try:
+        from google.protobuf import descriptor_pool, message_factory
+    except ImportError as error:
+        raise UnknownCodec(NAME, "protobuf is not installed; install ganglion[protobuf]") from error
+    try:
+        found = descriptor_pool.Default().FindMessageTypeByName(full_name)  # type: ignore[no-untyped-call, unused-ignore]
+    except KeyError:
+        raise UnknownCodec(
+            NAME,
+            f"no imported module has a message {full_name!r}; import the module that protoc has generated for it where the agent's class is"
+            " defined, and give its package too",
+        ) from None
+    return message_factory.GetMessageClass(found)
+
+
+def named_codec(sent: str, received: str) -> Codec:
+    """The codec that encodes messages of one type and decodes those of another, or of the same.
+
+    Args:
+        sent, received: full names.
+    Raises:
+        UnknownCodec: see `message_class`.
+    """
+    encode = protobuf_codec(message_class(sent)).encode
+    return Codec(NAME, encode, protobuf_codec(message_class(received)).decode)

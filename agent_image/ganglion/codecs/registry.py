@@ -11,7 +11,7 @@ _PLAIN = {codec.name: codec for codec in (MSGPACK, JSON, RAW)}
 _CODE = ("Pickle", "Dill")
 _BLOSC = "MsgPackBlosc"
 CODECS = (*_PLAIN, _BLOSC, *_CODE)
-"""All names, as in `Channel.spec.codec`."""
+"""All names, as in `Channel.spec.codec`, of codecs that a name says all about: Protobuf has a message type, see `messages`."""
 
 
 def get_codec(name: str, *, allow_code: bool = False) -> Codec:

@@ -174,6 +174,8 @@ def _wire_channel(entry: AgentChannel, alias: str, channel: Channel, plan: Chann
         delivery=channel.delivery,
         ack=spec.ack,
         codec=spec.codec,
+        message_type=spec.message_type,
+        reply_type=spec.reply_type,
         high_water_mark=spec.high_water_mark,
         max_message_bytes=spec.max_message_bytes,
         linger_seconds=float(spec.linger_seconds),

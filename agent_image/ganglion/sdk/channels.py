@@ -23,6 +23,24 @@ Sender = Callable[[Any, str | bytes, float | None], MessageId | None]
 OnError = Callable[[str, MessageId, BaseException], Verdict]
 
 
+def _codec(channel: ChannelWiring, *, trusted: bool) -> Codec:
+    """The codec as this role uses it.
+
+    Raises:
+        UnknownCodec, CodecForbidden.
+    """
+    if channel.codec != "Protobuf":
+        return get_codec(channel.codec, allow_code=trusted)
+    from ganglion.codecs.messages import named_codec
+
+    sent = received = channel.message_type or ""
+    if channel.role == "Req":
+        received = channel.reply_type or ""
+    elif channel.role == "Rep":
+        sent = channel.reply_type or ""
+    return named_codec(sent, received)
+
+
 class Channels:
     """Outlets, inlets and mailboxes of one agent.
 
@@ -55,7 +73,7 @@ class Channels:
         trusted = wiring.name_server.remote_code == "Trusted"
         for alias, channel in self.wirings.items():
             try:
-                self._codecs[alias] = get_codec(channel.codec, allow_code=trusted)
+                self._codecs[alias] = _codec(channel, trusted=trusted)
             except (ValueError, PermissionError) as error:
                 raise ConfigurationError(f"channels[{alias}]: {error}") from error
         for alias, channel in self.wirings.items():

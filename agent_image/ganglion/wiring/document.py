@@ -81,7 +81,7 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     speaks: Literal["Sdk", "Plain"]
     delivery: Literal["BestEffort", "AtLeastOnce"]
     ack: Literal["Causal", "Handler"]
-    codec: Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Pickle", "Dill"]
+    codec: Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Protobuf", "Pickle", "Dill"]
     high_water_mark: int
     """Messages."""
     max_message_bytes: int
@@ -95,6 +95,10 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     topics: tuple[str, ...] = ("",)
     """Sub: initial subscriptions (UTF-8 text; the empty topic is everything)."""
     topic_handlers: tuple[HandlerWiring, ...] = ()
+    message_type: str | None = None
+    """Protobuf: full name of the messages, of RequestReply: of the requests."""
+    reply_type: str | None = None
+    """Protobuf, RequestReply: full name of the replies."""
 
     @property
     def sends(self) -> bool:

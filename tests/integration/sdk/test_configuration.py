@@ -72,6 +72,8 @@ def here() -> Iterator[World]:
         ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="gone"),), {}, "channels[in].handler: Fine has no method 'gone'"),
         ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="wrong"),), {}, "channels[in].handler: handler 'wrong' requires 3"),
         ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="take", codec="Dill"),), {}, "channels[in]: codec Dill: can run code"),
+        ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="take", codec="Protobuf", message_type="shop.Order"),), {},
+         "channels[in]: codec Protobuf: no imported module has a message 'shop.Order'; import the module that protoc has generated for it"),
         ("agents:Fine", (channel("in", "work", "Pull", bind=False, handler="yields"),), {}, "channels[in].handler: handler 'yields' yields, which"),
         ("agents:Fine", (channel("in", "ask", "Rep", bind=True, handler="yields_later"),), {}, "channels[in].handler: handler 'yields_later' is an `async def`"),
     ],

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganglion.codecs import DecodeError, EncodeError, UnknownCodec, get_codec
-from ganglion.codecs.messages import protobuf_codec
+from ganglion.codecs.messages import message_class, named_codec, protobuf_codec
 from ganglion.imperative.serializers import codec_of, serializer_name
 
 BLOSC = get_codec("MsgPackBlosc")
@@ -75,6 +75,21 @@ def test_a_protobuf_codec_takes_messages_of_its_type() -> None:
         protobuf_codec(dict)
 
 
+def test_a_message_type_is_found_by_its_full_name() -> None:
+    assert message_class("google.protobuf.Struct") is Struct
+    codec = named_codec("google.protobuf.Struct", "google.protobuf.Value")
+    sent = Struct()
+    sent.update({"a": 1})
+    assert protobuf_codec(Struct).decode(codec.encode(sent)) == sent
+    assert codec.decode(Value(number_value=2).SerializeToString()) == Value(number_value=2)
+    with pytest.raises(EncodeError, match=r"codec Protobuf: found a google\.protobuf\.struct_pb2\.Value; send a Struct"):
+        codec.encode(Value())
+    # An enum, a file, and what no module has.
+    for name in ("google.protobuf.NullValue", "google.protobuf", "Struct", "shop.Order", "", "google/protobuf/struct.proto"):
+        with pytest.raises(UnknownCodec, match=f"no imported module has a message '{name}'"):
+            message_class(name)
+
+
 @given(st.binary(max_size=100))
 def test_garbage_is_a_message_or_a_decode_error(body: bytes) -> None:
     with contextlib.suppress(DecodeError):
@@ -105,7 +120,12 @@ def test_an_unknown_serializer_is_a_typed_error(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "make"), [("blosc", lambda: get_codec("MsgPackBlosc")), ("google.protobuf.message", lambda: protobuf_codec(Struct))]
+    ("library", "make"),
+    [
+        ("blosc", lambda: get_codec("MsgPackBlosc")),
+        ("google.protobuf.message", lambda: protobuf_codec(Struct)),
+        ("google.protobuf", lambda: message_class("a.B")),
+    ],
 )
 def test_a_missing_library_is_named(library: str, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, library, None)

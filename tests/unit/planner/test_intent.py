@@ -59,6 +59,8 @@ OTHER: dict[str, dict[str, Any]] = {
     "agent defaults": {"server": {"agentDefaults": {"nodeSelector": {"c": "d"}}}},
     "who binds": {"wire": {"bind": "Pull"}},
     "codec": {"wire": {"codec": "Json"}},
+    "message type": {"wire": {"codec": "Protobuf", "messageType": "shop.Order"}},
+    "other message type": {"wire": {"codec": "Protobuf", "messageType": "shop.Item"}},
     "delivery": {"wire": {"delivery": "BestEffort"}},
     "window": {"wire": {"highWaterMark": 8}},
     "security": {"server": {"security": "None"}},
