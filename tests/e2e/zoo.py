@@ -71,8 +71,8 @@ def zoo(*, timeout: int = 30, plane: str = "Sidecar") -> list[dict[str, Any]]:
     work, results = link("in", "work", "Pull", handler="work"), link("out", "results", "Push")
     return [
         name_server(NAME, shutdown={"timeoutSeconds": timeout}),
-        channel("work", NAME, "PushPull", bind="Push", highWaterMark=128),
-        channel("results", NAME, "PushPull", bind="Pull", highWaterMark=128),
+        channel("work", NAME, "PushPull", bind="Push", highWaterMark=512),
+        channel("results", NAME, "PushPull", bind="Pull", highWaterMark=512),
         agent("source", NAME, [link("out", "work", "Push")], class_="agents:Source", **common),
         agent("worker", NAME, [work, results], class_="agents:Worker", replicas=WORKERS, **common),
         agent("sink", NAME, [link("in", "results", "Pull", handler="take")], class_="agents:Sink", **common),

@@ -97,7 +97,12 @@ class AgentSpec(PodFields):
     )
     backoff_limit: int = Field(default=6, ge=0, le=1000, description="`run: Once`: failures after which the agent counts as failed.")
     termination_grace_period_seconds: int = Field(
-        default=30, ge=5, le=3600, description="Seconds to drain and stop when a pod is scaled down, rolled or evicted."
+        default=30,
+        ge=5,
+        le=3600,
+        description="Seconds to drain and stop when a pod is scaled down, rolled or evicted; at most half of the NameServer's "
+        "`shutdown.timeoutSeconds`. Kubernetes shows the other half on top of it in the pods of agents with a `class`, which end by themselves "
+        "in time: pods are deleted together with their NameServer, whose shutdown begins with that half.",
     )
     service_account_name: ObjectName | None = Field(
         default=None,

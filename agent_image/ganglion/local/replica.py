@@ -17,7 +17,7 @@ from ganglion.local.child import EXIT_CONFIGURATION, Child, State
 from ganglion.local.environment import Options, Seat
 from ganglion.local.logs import LogPipe
 from ganglion.local.spawner import Program, Spawner
-from ganglion.planner import termination_grace
+from ganglion.planner import pod_grace
 
 SIDECAR_STOP_SECONDS = 5.0
 """A sidecar whose agent has gone has only its own sockets to close."""
@@ -194,9 +194,9 @@ class Replica:
 
     @property
     def grace(self) -> float:
-        """Seconds that it has to leave."""
+        """Seconds after which whatever has not left by itself is killed."""
         server = next(iter(self._host.bundle().name_servers.values()))
-        return float(termination_grace(self.seat.agent, server))
+        return float(pod_grace(self.seat.agent, server))
 
     def _agent_changed(self) -> None:
         agent = self.agent

@@ -1,6 +1,6 @@
 """Pure planning: (NameServer, Channels, Agents, what exists) → conditions, wiring documents, intent. Both worlds use it."""
 
-from ganglion.planner.agents import AgentPlan, declared_roles, plan_agent, termination_grace
+from ganglion.planner.agents import AgentPlan, declared_roles, plan_agent, pod_grace
 from ganglion.planner.channels import ChannelPlan, plan_channel
 from ganglion.planner.domain import DomainView, NameServerAddress
 from ganglion.planner.status import AgentObserved, ChannelObserved, NameServerObserved, agent_status, channel_status, name_server_status
@@ -22,5 +22,5 @@ __all__ = [
     "name_server_status",
     "plan_agent",
     "plan_channel",
-    "termination_grace",
+    "pod_grace",
 ]

@@ -243,6 +243,16 @@ def termination_grace(agent: Agent, server: NameServer) -> int:
     return max(1, min(agent.spec.termination_grace_period_seconds, server.spec.shutdown.timeout_seconds // 2))
 
 
+def pod_grace(agent: Agent, server: NameServer) -> int:
+    """Seconds from the deletion of a pod until whatever still runs in it is killed.
+
+    A cascade deletes the pods in the moment in which their domain begins to end: the flow has its time, and after it the leaving. SDK agents
+    keep the shorter bound of a replica that leaves alone by themselves; programs of others do not, so they have no more than that.
+    """
+    leaving = termination_grace(agent, server)
+    return leaving if agent.spec.class_ is None else server.spec.shutdown.timeout_seconds // 2 + leaving
+
+
 def intent_hash(agent: Agent, server: NameServer, wiring: WiringDocument, code: str | None) -> str:
     """Hash of what the user wants of a pod: wiring, pod fields with their defaults, and the code's content.
 

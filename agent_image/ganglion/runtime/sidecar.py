@@ -75,7 +75,7 @@ class Sidecar:
         self._phase: Phase = "Starting"
         self._joined = False
         self._directory = False
-        self._end = SidecarEnd(float(wiring.agent.drain_timeout_seconds))
+        self._end = SidecarEnd(float(wiring.agent.drain_timeout_seconds), wiring.domain_end_seconds)
         self._receivers = Receivers(wiring.channels)
         self._handing_back = False
         self._exit_code = EXIT_OK
@@ -231,10 +231,10 @@ class Sidecar:
         log.info("draining within %.0f s", seconds)
         self._end.drain(time.monotonic(), seconds)
         if self._end.in_flow:
-            # A part of the domain's end: half of the time is for what is under way, as for an agent that gets a signal then.
-            asyncio.get_running_loop().call_later(self._left / 2, self._leave, "the pod is being stopped")
+            # A part of the domain's end, as for an agent that gets a signal then.
+            asyncio.get_running_loop().call_later(self._end.flow_left(time.monotonic()), self._leave, "the pod is being stopped")
         else:
-            self._leave("the pod is being stopped", seconds)
+            self._leave("the pod is being stopped", min(seconds, float(self.wiring.agent.drain_timeout_seconds)))
         self._ending()
 
     def _leave(self, reason: str, seconds: float | None = None) -> None:

@@ -20,10 +20,13 @@ class SidecarEnd:
 
     Args:
         drain_seconds: bound of an agent's leaving.
+        domain_seconds: bound of the domain's end, from the moment in which the pod is told to go as a part of it.
     """
 
-    def __init__(self, drain_seconds: float) -> None:
+    def __init__(self, drain_seconds: float, domain_seconds: float) -> None:
         self._drain = drain_seconds
+        self._domain = max(drain_seconds, domain_seconds)
+        self._drained_at = math.inf
         self._silence = math.inf
         self.deadline: float | None = None
         """None: not told to end."""
@@ -35,9 +38,12 @@ class SidecarEnd:
 
     def shut_down(self, now: float, seconds: float) -> None:
         """The domain ends: with the flow for `seconds`, after which the agent leaves within its own bound."""
-        self.domain_ends = self.in_flow = self.stops = True
         self._silence = frozen_after(seconds)
-        self._end_by(now + seconds + self._drain)
+        if not self.stops:
+            # Drained before the domain's end was known, it was given less time than there is.
+            self.deadline = None
+        self.domain_ends = self.in_flow = self.stops = True
+        self._end_by(min(now + seconds + self._drain, self._pod_end))
 
     def leave(self, now: float, seconds: float) -> None:
         """The replica goes within `seconds`."""
@@ -45,8 +51,9 @@ class SidecarEnd:
         self._end_by(now + seconds * (1 - _MARGIN))
 
     def drain(self, now: float, seconds: float) -> None:
-        """The pod goes within `seconds`; in the domain's end the flow goes on for a part of them."""
-        self._end_by(now + min(seconds, self._drain) * (1 - _MARGIN))
+        """The pod goes within `seconds`; in the domain's end the flow goes on while there is time."""
+        self._drained_at = min(self._drained_at, now)
+        self._end_by(self._pod_end if self.in_flow else now + min(seconds, self._drain) * (1 - _MARGIN))
 
     def end_now(self, now: float) -> None:
         """Nobody is left to be waited for."""
@@ -56,6 +63,16 @@ class SidecarEnd:
     def _end_by(self, deadline: float) -> None:
         # An earlier bound stays.
         self.deadline = deadline if self.deadline is None else min(self.deadline, deadline)
+
+    @property
+    def _pod_end(self) -> float:
+        """Soon after it, who drains the pod kills it."""
+        return self._drained_at + self._domain * (1 - _MARGIN)
+
+    def flow_left(self, now: float) -> float:
+        """Seconds for what is under way, before the agent has to leave."""
+        left = self.left(now)
+        return max(left / 2, left - self._drain)
 
     def left(self, now: float) -> float:
         """Seconds until the deadline."""

@@ -78,9 +78,10 @@ class Lifecycle:
     Args:
         once: `run: Once`.
         drain_seconds: bound of leaving, when no command says another.
+        domain_seconds: bound of the domain's end, from the moment in which this replica is told to leave as a part of it.
     """
 
-    def __init__(self, *, once: bool, drain_seconds: float) -> None:
+    def __init__(self, *, once: bool, drain_seconds: float, domain_seconds: float) -> None:
         self.cause = Cause.NONE
         self.stage = Stage.RUNNING
         self.reason = ""
@@ -90,12 +91,15 @@ class Lifecycle:
         """A flush ran into its bound."""
         self._once = once
         self._drain = drain_seconds
+        self._domain = max(drain_seconds, domain_seconds)
         self._code = 0
         self._own_end = False
         self._domain_ends = False
         self._cut = False
         self._outside = False
         """A signal or a command said to leave."""
+        self._told_at = math.inf
+        """When it first did: in a cluster the pod is killed so long after that."""
         self._flow_by = math.inf
         """TARRY and FLOW become LEAVE."""
         self._soft = math.inf
@@ -160,18 +164,18 @@ class Lifecycle:
 
         Args:
             back: a leave that was told from outside may turn out to be a part of it (a cascade deletes pods before their name server has
-                spoken): while there is time, go back to taking input, for at most half of what is left. The end stays where it was.
+                spoken): while there is time, go back to taking input. The domain's bound, from that leave on, is kept.
         Returns:
             Whether intake, which has stopped, must be resumed.
         """
         self._domain_ends = True
         if self.cause is Cause.TARRY:
             self.cause = Cause.FLOW
-            self._flow_by = min(now + seconds, now + (self.forced_at - now) / 2)
+            self._bound_flow(now, now + seconds)
             return False
         if self.cause is Cause.LEAVE and back and self._outside and self.stage < Stage.EXIT_HOOK and now < self._soft:
             self.cause = Cause.FLOW
-            self._flow_by = min(now + seconds, now + (self.forced_at - now) / 2)
+            self._bound_flow(now, now + seconds)
             self._soft = self._hook_by = self._last = math.inf
             stopped = self.stage >= Stage.HANDLERS
             self.stage = min(self.stage, Stage.INPUTS)
@@ -179,8 +183,7 @@ class Lifecycle:
         if self.cause >= Cause.FLOW:
             return False
         self._begin(Cause.FLOW, reason)
-        self._flow_by = now + seconds
-        self.forced_at = now + seconds + self._drain
+        self._bound_flow(now, now + seconds)
         return False
 
     def leave(
@@ -190,15 +193,16 @@ class Lifecycle:
 
         Args:
             code: exit code; the first that is not 0 wins.
-            gentle: a shutdown with the flow that is under way may use half of the time (a signal that comes with it).
+            gentle: a shutdown with the flow that is under way goes on, within the domain's bound from now on (a signal that comes with it).
             tarry: senders are there that would wait for another receiver: go on until they are at rest, for a part of the time.
         """
         bound = self._drain if seconds is None else seconds
         self._code = self._code or code
         self._outside = (gentle or seconds is not None) and not self._code
+        if self._outside:
+            self._told_at = min(self._told_at, now)
         if gentle and self.cause is Cause.FLOW:
-            self._flow_by = min(self._flow_by, now + bound / 2)
-            self.forced_at = min(self.forced_at, now + bound)
+            self._bound_flow(now, self._flow_by)
             return
         if tarry and self.may_tarry:
             self.forced_at = min(self.forced_at, now + bound)
@@ -244,6 +248,11 @@ class Lifecycle:
         self.reason = self.reason or reason
         if self.stage is Stage.RUNNING:
             self.stage = Stage.SOURCES
+
+    def _bound_flow(self, now: float, flow_by: float) -> None:
+        # Told to leave before its domain's end was known, it was given less time than there is.
+        self.forced_at = min(flow_by + self._drain, self._told_at + self._domain)
+        self._flow_by = min(flow_by, max(self.forced_at - self._drain, now + (self.forced_at - now) / 2))
 
     def _set_leave_bounds(self, now: float, seconds: float) -> None:
         self._soft = now + 0.6 * seconds

@@ -33,12 +33,14 @@ class Orders:
     Args:
         lifecycle: told what to do.
         drain_seconds: bound of leaving.
+        domain_seconds: bound of the domain's end, when a signal is a part of it.
         changed: called when the process should look at its lifecycle.
     """
 
-    def __init__(self, lifecycle: Lifecycle, drain_seconds: float, changed: Callable[[], Any]) -> None:
+    def __init__(self, lifecycle: Lifecycle, drain_seconds: float, domain_seconds: float, changed: Callable[[], Any]) -> None:
         self._lifecycle = lifecycle
         self._drain = drain_seconds
+        self._domain = domain_seconds
         self._changed = changed
         self._core: Core | None = None
         self._control: ControlThread | None = None
@@ -144,8 +146,9 @@ class Orders:
         if self._interrupts > 1 and self._control is not None:
             self._control.force_exit_after(0.0, EXIT_INTERRUPTED_TWICE)
             return
-        self._force_exit(self._drain)
-        if self._lifecycle.may_tarry or not self._lifecycle.in_flow:
+        alone = self._lifecycle.may_tarry or not self._lifecycle.in_flow
+        self._force_exit(self._drain if alone else self._domain)
+        if alone:
             self._stop_function(self._drain)
 
     def _force_exit(self, seconds: float) -> None:

@@ -64,7 +64,9 @@ class AgentProcess:
         self.reactor = Reactor(loop)
         self.gate = Gate(loop, self.reactor, self._tick)
         self.drain_seconds = float(wiring.agent.drain_timeout_seconds)
-        self.lifecycle = Lifecycle(once=wiring.agent.run == "Once", drain_seconds=self.drain_seconds)
+        self.lifecycle = Lifecycle(
+            once=wiring.agent.run == "Once", drain_seconds=self.drain_seconds, domain_seconds=wiring.domain_end_seconds
+        )
         self.faults = Faults(wiring, self.lifecycle, giving_up=lambda: self.reactor.stopped, changed=self._wake)
         self._fatal: Refuse | None = None
         self._phase: Phase = "Starting"
@@ -78,7 +80,7 @@ class AgentProcess:
         self.hooks = Hooks(loop, self.faults, self._wake)
         self._changed = asyncio.Event()
         self._made = False
-        self.orders = Orders(self.lifecycle, self.drain_seconds, self._wake)
+        self.orders = Orders(self.lifecycle, self.drain_seconds, wiring.domain_end_seconds, self._wake)
         self.control = self._start_control()
         self.plane: Plane | None = None
         try:

@@ -161,6 +161,12 @@ class WiringDocument(_Wiring, frozen=True, kw_only=True, rename="camel"):
                 return channel
         raise KeyError(alias)
 
+    @property
+    def domain_end_seconds(self) -> float:
+        """Bound of this replica's end as a part of its domain's: for the flow, and then for leaving. A program of others has the latter."""
+        leaving = float(self.agent.drain_timeout_seconds)
+        return leaving if self.agent.target is None else self.name_server.shutdown_timeout_seconds / 2 + leaving
+
     def to_json(self) -> str:
         """Canonical JSON: equal documents give equal bytes, so it can be hashed."""
         return msgspec.json.encode(self, order="sorted").decode()

@@ -116,10 +116,18 @@ def test_code_is_mounted_and_named() -> None:
     assert {"name": "ganglion-code", "configMap": {"name": "files"}} in pod["volumes"]
 
 
-@pytest.mark.parametrize(("grace", "timeout", "pod_grace", "drain"), [(30, 60, 30, 25), (600, 60, 30, 25), (30, 10, 5, 1), (5, 60, 5, 1)])
-def test_a_pod_has_at_most_half_of_the_domains_time(grace: int, timeout: int, pod_grace: int, drain: int) -> None:
+@pytest.mark.parametrize(("grace", "timeout", "pod_grace", "drain"), [(30, 60, 60, 25), (600, 60, 60, 25), (30, 10, 10, 1), (5, 60, 35, 1)])
+def test_a_pod_has_the_time_of_the_flow_and_then_its_own(grace: int, timeout: int, pod_grace: int, drain: int) -> None:
     pod = rendered({"terminationGracePeriodSeconds": grace}, {"shutdown": {"timeoutSeconds": timeout}})
     assert (pod["terminationGracePeriodSeconds"], pod["drain"]) == (pod_grace, drain)
+    [sidecar] = pod["initContainers"]
+    assert sidecar["lifecycle"]["preStop"]["exec"]["command"] == ["ganglion", "drain", f"--timeout={pod_grace}"]
+
+
+@pytest.mark.parametrize(("grace", "timeout", "pod_grace"), [(30, 60, 30), (600, 60, 30), (30, 10, 5), (5, 60, 5)])
+def test_a_program_of_others_is_killed_after_the_time_that_it_has_alone(grace: int, timeout: int, pod_grace: int) -> None:
+    spec = {"terminationGracePeriodSeconds": grace, "container": {"image": "x"}}
+    assert rendered(spec, {"shutdown": {"timeoutSeconds": timeout}})["terminationGracePeriodSeconds"] == pod_grace
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ ORDER = [Stage.INPUTS, Stage.HANDLERS, Stage.FLUSH, Stage.EXIT_HOOK, Stage.LAST_
 
 
 def _life(*, once: bool = False) -> Lifecycle:
-    return Lifecycle(once=once, drain_seconds=20.0)
+    return Lifecycle(once=once, drain_seconds=20.0, domain_seconds=50.0)
 
 
 def _run(life: Lifecycle, now: float, facts: Facts) -> list[Stage]:
@@ -110,15 +110,16 @@ def test_the_flow_becomes_leaving_at_its_bound() -> None:
     assert life.forced_at == 50.0
 
 
-def test_a_signal_does_not_cut_the_flow_short_at_once() -> None:
+def test_a_signal_does_not_cut_the_flow_short() -> None:
     life = _life()
     life.flow(0.0, 30.0, "")
     life.leave(1.0, "SIGTERM", gentle=True)
+    assert life.forced_at == 50.0
+    life.advance(29.9, replace(NOTHING, sources_done=True))
     assert life.in_flow
-    assert life.forced_at == 21.0
-    life.advance(11.0, replace(NOTHING, sources_done=True))
+    life.advance(30.0, replace(NOTHING, sources_done=True))
     assert not life.in_flow
-    assert life.forced_at == 21.0
+    assert life.forced_at == 50.0
 
 
 def test_a_command_to_leave_does() -> None:
@@ -173,14 +174,25 @@ def test_it_leaves_as_soon_as_it_need_not_go_on(why: str) -> None:
 
 def test_a_shutdown_makes_it_a_part_of_the_domains_end() -> None:
     life = _life()
-    life.leave(0.0, "", tarry=True)
+    life.leave(0.0, "SIGTERM", gentle=True, tarry=True)
     assert not life.flow(1.0, 30.0, "")
     facts = replace(ALL, inputs_at_rest=False)
-    _run(life, 10.4, facts)
+    _run(life, 29.9, facts)
     assert (life.stage, life.says_end) == (Stage.INPUTS, True)
-    # The pod's end stays where it was.
-    _run(life, 10.5, facts)
-    assert (life.stage, life.forced_at) == (Stage.ENDED, 20.0)
+    # What it has to leave in is over when the pod ends, which counts from the signal on.
+    _run(life, 30.0, facts)
+    assert (life.stage, life.forced_at) == (Stage.ENDED, 50.0)
+
+
+def test_a_shutdown_that_comes_late_leaves_half_of_the_time_to_leave_in() -> None:
+    life = _life()
+    life.leave(0.0, "", gentle=True)
+    _run(life, 0.0, Facts(sources_done=True))
+    life._soft = 100.0
+    assert life.flow(20.0, 30.0, "", back=True)
+    assert life.forced_at == 50.0
+    assert _run(life, 34.9, Facts(sources_done=True)) == []
+    assert _run(life, 35.0, Facts(sources_done=True)) == [Stage.HANDLERS]
 
 
 def test_nobody_goes_on_once_the_domain_has_ended() -> None:
@@ -273,7 +285,7 @@ def test_whatever_happens_it_moves_forward_and_ends_in_time(events: list[tuple[s
     life = _life()
     now = 0.0
     last = life.stage
-    forced = life.forced_at
+    forced = told = life.forced_at
     for kind, seconds, facts in events:
         now += seconds / 4
         match kind:
@@ -293,8 +305,10 @@ def test_whatever_happens_it_moves_forward_and_ends_in_time(events: list[tuple[s
                 life.leave(now, "", code=1)
             case _:
                 life.advance(now, facts)
+        told = min(told, now) if kind in ("leave", "signal", "tarry") else told
         assert life.stage >= last
-        assert life.forced_at <= forced
+        # Only the domain's end, of which it is a part, gives it more time; the pod ends so long after it was told to leave.
+        assert life.forced_at <= (forced if kind != "flow" else told + 50.0)
         last, forced = life.stage, life.forced_at
     if life.ending:
         until = now + COMPLETE_SECONDS + 200 + BYE_SECONDS
@@ -312,11 +326,10 @@ def test_a_leave_that_turns_out_to_be_the_domains_end_goes_back_to_its_inputs() 
     assert life.stage is Stage.HANDLERS
     assert life.flow(1.0, 30.0, "", back=True)
     assert (life.stage, life.in_flow, life.says_end) == (Stage.INPUTS, True, True)
-    # Its end stays where it was, and half of what is left is for the flow.
-    assert life.forced_at == 20.0
-    assert _run(life, 10.4, Facts(sources_done=True)) == []
-    assert _run(life, 10.6, Facts(sources_done=True)) == [Stage.HANDLERS]
-    assert life.forced_at <= 20.0
+    assert life.forced_at == 50.0
+    assert _run(life, 29.9, Facts(sources_done=True)) == []
+    assert _run(life, 30.0, Facts(sources_done=True)) == [Stage.HANDLERS]
+    assert life.forced_at <= 50.0
 
 
 @pytest.mark.parametrize("how", ["own", "failed", "late", "not asked"])
