@@ -100,6 +100,8 @@ def test_the_domains_end_goes_with_the_flow_whoever_is_told_first(here: World, p
     go = here.directory / "go"
     processes = [here.start(document, GO=str(go)) for document in (source, worker, sink)]
     processes[1].says("holding")
+    # Who comes when the domain ends is not let in.
+    wait_for(lambda: [member.phase for member in here.server.admin.status().members] == ["Ready"] * 3, what="readiness")
 
     def domain() -> None:
         here.shut_down(60)
