@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ganglion.errors import GanglionError
     from ganglion.imperative.addresses import AgentAddress, AgentChannel, SocketAddress
     from ganglion.imperative.agents import run_agent, run_nameserver
-    from ganglion.imperative.errors import AgentNameTaken, AgentStartError, CallTimeout, CommunicationError, NamingError
+    from ganglion.imperative.errors import AdHocForbidden, AgentNameTaken, AgentStartError, CallTimeout, CommunicationError, NamingError
     from ganglion.imperative.futures import Future
     from ganglion.imperative.logger import Logger, run_logger
     from ganglion.imperative.nameserver import NameServer
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AdHocForbidden",
     "Agent",
     "AgentAddress",
     "AgentChannel",
@@ -74,7 +75,14 @@ _HOMES = {
     "ganglion.errors": ("GanglionError",),
     "ganglion.imperative.addresses": ("AgentAddress", "AgentChannel", "SocketAddress"),
     "ganglion.imperative.agents": ("run_agent", "run_nameserver"),
-    "ganglion.imperative.errors": ("AgentNameTaken", "AgentStartError", "CallTimeout", "CommunicationError", "NamingError"),
+    "ganglion.imperative.errors": (
+        "AdHocForbidden",
+        "AgentNameTaken",
+        "AgentStartError",
+        "CallTimeout",
+        "CommunicationError",
+        "NamingError",
+    ),
     "ganglion.imperative.futures": ("Future",),
     "ganglion.imperative.logger": ("Logger", "run_logger"),
     "ganglion.imperative.nameserver": ("NameServer",),

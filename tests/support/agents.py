@@ -164,14 +164,18 @@ class World:
 
 
 @contextlib.contextmanager
-def world(code: str) -> Iterator[World]:
-    """A name server and a module `agents` with this code; every process ends with the block."""
+def world(code: str, **server_environment: str) -> Iterator[World]:
+    """A name server and a module `agents` with this code; every process ends with the block.
+
+    Args:
+        server_environment: further variables of the name server.
+    """
     with tempfile.TemporaryDirectory(prefix="gsdk") as path:
         directory = Path(path)
         folder = directory / "code"
         folder.mkdir()
         (folder / "agents.py").write_text(textwrap.dedent(code), encoding="utf-8")
-        server = NameServerProcess(directory)
+        server = NameServerProcess(directory, extra=server_environment)
         here = World(directory, server, folder)
         try:
             server.start(Domain())

@@ -115,6 +115,7 @@ BAD: tuple[Bad, ...] = (
     Bad("unknown delivery", channel(delivery="Durable"), "spec.delivery"),
     Bad("dead letters of a publication", channel(pattern="PubSub", deadLetter={"name": "letters"}), "spec.deadLetter"),
     Bad("dead letters without acknowledgement", channel(delivery="BestEffort", deadLetter={"name": "letters"}), "spec.deadLetter"),
+    Bad("ad-hoc agents in the clear", name_server(adHoc="Allowed", security="None"), "spec.adHoc"),
     Bad("barrier of requests", channel(pattern="RequestReply", barrier={"peers": 1}), "spec.barrier"),
     Bad("barrier without peers", channel(barrier={}), "spec.barrier.peers"),
     Bad("barrier of nobody", channel(barrier={"peers": 0}), "spec.barrier.peers"),

@@ -42,7 +42,14 @@ class NameServerSpec(Model):
         default="Cascade", description="Whether the Agents that refer to this NameServer are deleted with it."
     )
     remote_code: Literal["Forbidden", "Trusted"] = Field(
-        default="Forbidden", description="Whether channels may use codecs that can run code while decoding (Pickle, Dill)."
+        default="Forbidden",
+        description="Whether channels may use codecs that can run code while decoding (Pickle, Dill), and agents that programs make "
+        "(`adHoc`) may send each other functions and classes. Forbidden: such a value is refused before it is loaded.",
+    )
+    ad_hoc: Literal["Forbidden", "Allowed"] = Field(
+        default="Forbidden",
+        description="Whether programs in the pods of the Agents may make agents and sockets that no manifest declares (`run_agent`, "
+        "`bind`, `connect`). They find each other by a directory beside the name server. Needs `security: Curve`.",
     )
     agent_defaults: AgentDefaults = Field(
         default_factory=AgentDefaults, description="Defaults for the pods of the Agents.", json_schema_extra={"default": {}}

@@ -25,7 +25,17 @@ def _immutable(path: str) -> Rule:
 
 _RECEIVING = ("Pull", "Sub", "Rep")
 
-_NAME_SERVER = (*pod_rules("spec.agentDefaults"), *resources_rules("spec.resources"))
+_NAME_SERVER = (
+    Rule(
+        "spec",
+        "self.adHoc == 'Forbidden' || self.security == 'Curve'",
+        "`adHoc: Allowed` must go with `security: Curve`; what such programs send each other is trusted",
+        lambda s: s["adHoc"] == "Forbidden" or s["security"] == "Curve",
+        field="adHoc",
+    ),
+    *pod_rules("spec.agentDefaults"),
+    *resources_rules("spec.resources"),
+)
 
 _CHANNEL = (
     _immutable("spec.nameServerRef"),

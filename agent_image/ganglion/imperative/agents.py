@@ -20,7 +20,7 @@ from ganglion.imperative.life import Life, Spec
 from ganglion.imperative.nameserver import NameServer, NameServerProcess
 from ganglion.imperative.proxy import NSProxy, Proxy, proxy_of
 from ganglion.imperative.serializers import serializer_name
-from ganglion.imperative.settings import NAMESERVER_VARIABLES, nameserver_address
+from ganglion.imperative.settings import NAMESERVER_VARIABLES, default_host, nameserver_address
 from ganglion.imperative.values import dumps, loads
 from ganglion.sdk.agent import Agent
 
@@ -33,7 +33,7 @@ def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, bac
     """Start a name server.
 
     Args:
-        addr: port, `host:port` or SocketAddress; None: 127.0.0.1 and a random port between 10000 and 20000.
+        addr: port, `host:port` or SocketAddress; None: a random port between 10000 and 20000. No host: 127.0.0.1, in a pod its address.
         base: a class derived from NameServer.
         backend: a process of its own, or a thread of this one.
     Returns:
@@ -41,9 +41,9 @@ def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, bac
     Raises:
         AgentStartError: the address is in use, or not this host's.
     """
-    text = f"127.0.0.1:{addr}" if isinstance(addr, int) else addr
+    text = f":{addr}" if isinstance(addr, int) else addr
     name, port = address_to_host_port(text)
-    where = name or "127.0.0.1"
+    where = name or default_host()
     # Here, so that a name that is not known is told before a process is made.
     numeric_host(where)
     if backend == "thread":
@@ -94,7 +94,7 @@ def run_agent(
     Args:
         name: unique at its name server; random when empty.
         nsaddr: of the name server; None: the one that run_nameserver has left in the environment.
-        addr: `host` or `host:port` where the agent listens for calls, and host of its tcp sockets; None: 127.0.0.1.
+        addr: `host` or `host:port` where the agent listens for calls, and host of its tcp sockets; None: 127.0.0.1, in a pod its address.
         base: a class derived from Agent.
         serializer, transport: defaults of its sockets.
         safe: whether calls through the proxy run in the agent's main loop unless they say otherwise; None: as configured.
@@ -118,7 +118,7 @@ def run_agent(
         name=name,
         nameserver=str(ns.addr()),
         base=base,
-        host=where or "127.0.0.1",
+        host=where or default_host(),
         port=port,
         serializer=serializer_name(serializer) if serializer else None,
         transport=transport,

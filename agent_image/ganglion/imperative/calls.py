@@ -19,7 +19,8 @@ from ganglion.imperative.control import small_context
 from ganglion.imperative.errors import CallTimeout
 from ganglion.imperative.futures import Future, WrongLife, outcome
 from ganglion.imperative.settings import config
-from ganglion.imperative.values import PLAIN, dumps
+from ganglion.imperative.trust import peer_dumps
+from ganglion.imperative.values import PLAIN
 from ganglion.runtime.sockets import Context
 
 __all__ = ["PeerLost", "WrongLife", "call", "cast", "close_all", "release", "submit"]
@@ -107,9 +108,9 @@ def _connections() -> _Connections:
 def _body(method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> bytes:
     for value in arguments:
         if value.__class__ not in PLAIN:
-            return dumps((method, arguments, named))
+            return peer_dumps()((method, arguments, named))
     # Nothing to look into: what most calls carry.
-    return dumps((method, arguments, named)) if named else pickle.dumps((method, arguments, named), 5)
+    return peer_dumps()((method, arguments, named)) if named else pickle.dumps((method, arguments, named), 5)
 
 
 def close_all() -> None:

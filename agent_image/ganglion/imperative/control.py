@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import zmq
 
@@ -19,7 +20,7 @@ from ganglion.imperative.leases import BEAT_SECONDS
 from ganglion.imperative.ports import Call, CallPort
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
-from ganglion.runtime.sockets import Context, Socket, make_context, make_socket
+from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_context, make_socket
 from ganglion.runtime.zap import ZapHandler, ZapPolicy
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ class Control:
         on_tick: control thread: about every quarter of a second.
         on_other: control thread: as of `CallPort`.
         on_say: control thread: what the name server tells.
+        keys: of this process's sockets; None: those of its join secret.
+        load: as of `CallPort`.
+        max_call_bytes: of one call; None: as configured.
     """
 
     def __init__(
@@ -74,12 +78,15 @@ class Control:
         on_tick: Callable[[float], None] = lambda _now: None,
         on_other: Callable[[bytes, int, bytes, int, list[bytes]], None] | None = None,
         on_say: Callable[[str], None] = lambda _word: None,
+        keys: CurveKeys | None = None,
+        load: Callable[[bytes], Any] | None = None,
+        max_call_bytes: int | None = None,
     ) -> None:
         self._name = name
         self._life = life
         self._on_tick = on_tick
         self._on_say = on_say
-        keys = domain_keys()
+        keys = keys or domain_keys()
         # All hold the same key: its name would tell nothing.
         policy = ZapPolicy(named=False)
         policy.allow(ZAP_DOMAIN, {keys.public})
@@ -100,8 +107,9 @@ class Control:
         try:
             # Before any bind: without a handler everybody would wait, with an unenforced domain everybody would get in.
             self._zaps += [ZapHandler(context, policy) for context in (self.context, self.data)]
-            router = make_socket(self.context, zmq.ROUTER, curve=keys, zap_domain=ZAP_DOMAIN, max_message_bytes=config["MAX_MESSAGE_BYTES"])
-            self.calls = CallPort(router, life, on_call, on_other)
+            limit = max_call_bytes or config["MAX_MESSAGE_BYTES"]
+            router = make_socket(self.context, zmq.ROUTER, curve=keys, zap_domain=ZAP_DOMAIN, max_message_bytes=limit)
+            self.calls = CallPort(router, life, on_call, on_other, load)
             be_patient(router)
             self.port = bind_tcp(router, numeric_host(host), port)
             self.endpoint = tcp_endpoint(host, self.port)

@@ -10,8 +10,9 @@ from typing import Any
 
 from ganglion.imperative import frames
 from ganglion.imperative.connections import Connection, PeerLost, Reply
-from ganglion.imperative.errors import CallTimeout, CommunicationError, decode_error
-from ganglion.imperative.values import loads
+from ganglion.imperative.errors import CallTimeout, CommunicationError
+from ganglion.imperative.failures import decode_error
+from ganglion.imperative.trust import peer_loads
 
 
 class WrongLife(CommunicationError):
@@ -22,7 +23,7 @@ def outcome(reply: Reply, method: str) -> Any:
     """The result of a call that is answered; raises what it raised."""
     flags = reply.flags
     if flags == 0:
-        return loads(reply.body)
+        return peer_loads()(reply.body)
     if reply.error is not None:
         raise reply.error
     if flags & frames.WRONG_LIFE:
@@ -31,7 +32,7 @@ def outcome(reply: Reply, method: str) -> Any:
         raise RuntimeError("Agent must be running to safely execute methods!")
     if flags & frames.FAILED:
         raise decode_error(reply.body)
-    return loads(reply.body)
+    return peer_loads()(reply.body)
 
 
 class Future(Reply):

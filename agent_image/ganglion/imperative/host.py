@@ -30,6 +30,7 @@ from ganglion.imperative.settings import config
 from ganglion.imperative.values import dumps
 from ganglion.local.spawner import Program, Spawner
 from ganglion.local.state import run_base
+from ganglion.sdk.companions import end_with_agent
 
 PRELOAD = ("ganglion.imperative.preload",)
 START_SECONDS = 60.0
@@ -107,6 +108,7 @@ class Host:
         self._sweep_again = False
         self._closed = False
         atexit.register(self.at_exit)
+        end_with_agent(self.close)
 
     # -- threads
 

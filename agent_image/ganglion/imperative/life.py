@@ -26,6 +26,7 @@ from ganglion.imperative.hosts import bind_tcp, numeric_host, tcp_endpoint
 from ganglion.imperative.ports import Call, CallPort, Pool, encode_result, execute
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
+from ganglion.imperative.trust import default_serializer
 from ganglion.imperative.values import PLAIN
 from ganglion.runtime import stacks
 from ganglion.runtime.loop import DataLoop
@@ -103,7 +104,7 @@ class Life:
                 loop=self.loop,
                 context=self.control.data,
                 transport=spec.transport,
-                serializer=spec.serializer,
+                serializer=spec.serializer or default_serializer(),
                 stop_on_error=spec.stop_on_error,
                 on_end=self.end,
                 on_change=self._changed,

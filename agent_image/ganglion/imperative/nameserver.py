@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import zmq
 
@@ -18,6 +19,7 @@ from ganglion.imperative.frames import FrameError, Record
 from ganglion.imperative.hosts import advertised
 from ganglion.imperative.leases import Leases
 from ganglion.imperative.ports import Call, Pool, execute
+from ganglion.runtime.sockets import CurveKeys
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +75,21 @@ class NameServerProcess:
         base: class of the object.
         host: to bind.
         port: port to bind; None: a random one between 10000 and 20000.
+        keys, load, max_call_bytes: as of `Control`.
     Raises:
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, base: Callable[[], NameServer], host: str, port: int | None) -> None:
+    def __init__(
+        self,
+        base: Callable[[], NameServer],
+        host: str,
+        port: int | None,
+        *,
+        keys: CurveKeys | None = None,
+        load: Callable[[bytes], Any] | None = None,
+        max_call_bytes: int | None = None,
+    ) -> None:
         self.lock = threading.Lock()
         self.leases = Leases(time.monotonic())
         self.end = threading.Event()
@@ -86,6 +98,7 @@ class NameServerProcess:
         self._object._server = self  # noqa: SLF001 - the two halves of one object
         self._inline = {name for name in _INLINE if getattr(type(self._object), name) is getattr(NameServer, name)}
         self.life = os.urandom(16)
+        self._how: dict[str, Any] = {"keys": keys, "load": load, "max_call_bytes": max_call_bytes}
         self.control = self._bind(host, port)
         self.address = SocketAddress(advertised(host), self.control.port)
 
@@ -93,7 +106,16 @@ class NameServerProcess:
         for tries in range(_TRIES):
             chosen = port or random.randint(*PORTS)  # noqa: S311 - a port, not a secret
             try:
-                return Control("nameserver", self.life, host, chosen, on_call=self._on_call, on_other=self._on_frame, on_tick=self._on_tick)
+                return Control(
+                    "nameserver",
+                    self.life,
+                    host,
+                    chosen,
+                    on_call=self._on_call,
+                    on_other=self._on_frame,
+                    on_tick=self._on_tick,
+                    **self._how,
+                )
             except zmq.ZMQError as error:
                 if port or error.errno != zmq.EADDRINUSE or tries == _TRIES - 1:
                     raise OSError(error.errno, f"{error.strerror}: {host}:{chosen}") from error

@@ -12,9 +12,9 @@ from typing import Any
 import zmq
 
 from ganglion.imperative import frames
-from ganglion.imperative.errors import encode_error
+from ganglion.imperative.failures import encode_error
 from ganglion.imperative.sockets import plain_send
-from ganglion.imperative.values import dumps, loads
+from ganglion.imperative.trust import peer_dumps, peer_loads
 from ganglion.runtime.sockets import Socket
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class CallPort:
         life: the life that answers here; a call that is meant for another is refused.
         on_call: gets each call; replies with `reply`, `fail` or not at all.
         on_other: gets (session, kind, life, rest of the frames) of what is no call.
+        load: loads the body of a call; None: as this process trusts its peers.
     """
 
     def __init__(
@@ -59,8 +60,10 @@ class CallPort:
         life: bytes,
         on_call: Callable[[Call], None],
         on_other: Callable[[bytes, int, bytes, int, list[bytes]], None] | None = None,
+        load: Callable[[bytes], Any] | None = None,
     ) -> None:
         self.socket = socket
+        self._load = load or peer_loads()
         self._send = plain_send(socket)
         self.malformed = 0
         self._life = life
@@ -100,7 +103,7 @@ class CallPort:
             return
         try:
             (body,) = rest
-            method, arguments, named = loads(body)
+            method, arguments, named = self._load(body)
             call = Call(session, number, bool(flags & frames.ONEWAY), str(method), tuple(arguments), dict(named))
         except Exception as error:  # noqa: BLE001 - what cannot be loaded here is the caller's to know
             self._answer(session, number, frames.FAILED, encode_error(error))
@@ -147,7 +150,7 @@ class CallPort:
 def encode_result(value: Any) -> tuple[int, bytes]:
     """(flags, body) of a reply with a result; a result that cannot travel is an error of the call."""
     try:
-        return 0, dumps(value)
+        return 0, peer_dumps()(value)
     except Exception as error:  # noqa: BLE001 - the value's own code
         return frames.FAILED, encode_error(error)
 

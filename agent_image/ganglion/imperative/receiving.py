@@ -15,7 +15,7 @@ import zmq
 
 from ganglion.codecs import Body, Codec, DecodeError
 from ganglion.imperative.addresses import AgentAddress
-from ganglion.imperative.errors import decode_error, encode_error
+from ganglion.imperative.failures import decode_error, encode_error
 from ganglion.imperative.serializers import fast
 from ganglion.imperative.sockets import MORE, NOBLOCK, Entry, plain_send
 

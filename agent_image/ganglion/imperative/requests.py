@@ -19,7 +19,7 @@ import zmq
 
 from ganglion.codecs import Body
 from ganglion.imperative.addresses import AgentAddress, AgentChannel, AgentChannelKind, unique_identifier
-from ganglion.imperative.errors import decode_error, encode_error
+from ganglion.imperative.failures import decode_error, encode_error
 from ganglion.imperative.sockets import Entry
 from ganglion.sdk.channels import Sender
 from ganglion.sdk.handlers import resolve

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from zmq.utils import z85
 
+from ganglion.imperative.membership import membership
 from ganglion.local.state import state_home
 from ganglion.runtime.sockets import CurveKeys
 
@@ -45,13 +46,17 @@ def _of_user() -> bytes:
 
 
 def join_secret() -> bytes:
-    """`GANGLION_JOIN_SECRET`, or the content of `GANGLION_JOIN_SECRET_FILE`, or this user's own, made when it is first asked for.
+    """In a domain, what its sidecar says; else `GANGLION_JOIN_SECRET`, or the content of `GANGLION_JOIN_SECRET_FILE`, or this user's own, made when it is first asked for.
 
     Raises:
         ValueError: shorter than 16 bytes.
         PermissionError: others may read the file.
         OSError: it cannot be read or made.
+        AdHocForbidden, CommunicationError: see `membership`.
     """
+    mine = membership()
+    if mine is not None:
+        return mine.secret.encode()
     given = os.environ.get("GANGLION_JOIN_SECRET")
     file = os.environ.get("GANGLION_JOIN_SECRET_FILE")
     found = given.encode() if given else _from_file(Path(file)) if file else _of_user()

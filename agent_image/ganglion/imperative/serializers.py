@@ -52,7 +52,7 @@ def separates(name: str) -> bool:
 
 @functools.cache
 def codec_of(name: str) -> Codec:
-    """The codec with this name. Agents that a program makes trust each other's code: see the decision on imperative agents.
+    """The codec with this name, whether code may come with it or not: `trust.permitted_codec` asks.
 
     Raises:
         UnknownCodec (a ValueError): no such codec, or what it needs is not installed.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ganglion.imperative.membership import VARIABLE, membership
 from ganglion.local.state import run_base
 
 NAMESERVER_VARIABLES = ("GANGLION_NAMESERVER_ADDRESS", "OSBRAIN_NAMESERVER_ADDRESS")
@@ -60,7 +61,8 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
     return {
         "SAFE": flag("SAFE", "true"),
         "SERIALIZER": text("SERIALIZER", "pickle"),
-        "TRANSPORT": text("TRANSPORT", "ipc"),
+        # In a pod the others are somewhere else.
+        "TRANSPORT": text("TRANSPORT", "tcp" if environ.get(VARIABLE) else "ipc"),
         "LINGER": number("LINGER", "1"),
         "CALL_TIMEOUT": number("CALL_TIMEOUT", "60"),
         "MAX_MESSAGE_BYTES": int(number("MAX_MESSAGE_BYTES", str(256 * 1024 * 1024))),
@@ -73,10 +75,11 @@ config: dict[str, Any] = read(os.environ)
 
 
 def nameserver_address(given: Any) -> Any:
-    """The address that was given, else the one in the environment.
+    """The address that was given, else the one in the environment, else that of the domain which this process belongs to.
 
     Raises:
-        ValueError: neither.
+        ValueError: none of them.
+        AdHocForbidden, CommunicationError: see `membership`.
     """
     if given:
         return given
@@ -84,7 +87,16 @@ def nameserver_address(given: Any) -> Any:
         found = os.environ.get(variable)
         if found:
             return found
+    mine = membership()
+    if mine is not None:
+        return mine.nameserver
     raise ValueError(f"nsaddr: none given, and {NAMESERVER_VARIABLES[0]} is not set; call run_nameserver() first or pass nsaddr")
+
+
+def default_host() -> str:
+    """Where sockets listen that name no host: the pod's address in a domain, else 127.0.0.1."""
+    mine = membership()
+    return mine.host if mine is not None else "127.0.0.1"
 
 
 def linger_ms(seconds: float | None) -> int:

@@ -22,8 +22,8 @@ from ganglion.imperative.addresses import (
 )
 from ganglion.imperative.hosts import advertised, bind_tcp, numeric_host
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
-from ganglion.imperative.serializers import codec_of
 from ganglion.imperative.settings import config, linger_ms
+from ganglion.imperative.trust import permitted_codec
 from ganglion.runtime.sockets import Context, Socket, ipc_endpoint, make_ipc_socket, make_socket
 from ganglion.sdk.handlers import Resolved
 
@@ -145,7 +145,7 @@ class Sockets:
             ValueError: the address does not fit the transport, or no such codec or transport.
             zmq.ZMQError: it cannot be bound.
         """
-        codec = codec_of(serializer)
+        codec = permitted_codec(serializer)
         socket = self._make(kind, transport, server=True)
         try:
             place, file = self._bind_socket(socket, transport, addr)
@@ -159,7 +159,7 @@ class Sockets:
         """A socket that is connected; `address` is the client's end."""
         socket = self._make(address.kind, address.transport, server=False)
         try:
-            entry = Entry(socket, address, address.kind, codec_of(address.serializer), not address.serializer.requires_separator)
+            entry = Entry(socket, address, address.kind, permitted_codec(address.serializer), not address.serializer.requires_separator)
             if address.kind == "REQ":
                 entry.monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
                 entry.monitor.linger = 0

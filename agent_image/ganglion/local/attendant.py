@@ -98,6 +98,8 @@ class Attendant:
         _write_private(folder / "secret", keys.secret)
         _write_private(folder / "public", keys.public)
         self._env["GANGLION_KEY_DIR"] = str(folder)
+        if server.spec.ad_hoc == "Allowed":
+            self._env |= {"GANGLION_AD_HOC_ADDRESS": f"tcp://{HOST}:{_free_port()}", "GANGLION_REMOTE_CODE": server.spec.remote_code}
         return NameServerAddress(endpoint, keys.public)
 
     def start(self) -> None:

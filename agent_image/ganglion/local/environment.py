@@ -93,6 +93,10 @@ def for_agent(seat: Seat, options: Options, bundle: Bundle) -> dict[str, str]:
     """Environment of an agent process or of a container agent's program; with `dataPlane: InProcess` it joins by itself."""
     env = {**base(options, options.log_level), **manifest_variables(seat, bundle), **_leg(seat)}
     env["GANGLION_TERMINATION_LOG"] = str(seat.termination_log)
+    server = bundle.name_servers.get(seat.agent.spec.name_server_ref.name)
+    if server is not None and server.spec.ad_hoc == "Allowed":
+        # Without it programs are this user's own, with name servers of their own, as everywhere on a laptop.
+        env["GANGLION_DOMAIN"] = f"{server.namespace}/{server.name}"
     if seat.code is not None:
         env["GANGLION_CODE_DIR"] = str(seat.code)
     if seat.agent.spec.data_plane == "InProcess":

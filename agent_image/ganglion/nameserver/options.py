@@ -27,6 +27,8 @@ class Options:
     token_issuer: str
     join_secret_file: Path | None
     admin_socket: Path | None
+    ad_hoc_address: str
+    remote_code: Literal["Forbidden", "Trusted"]
     shutdown_timeout: float
     health_port: int
     log_format: str
@@ -69,6 +71,8 @@ _FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("token-issuer", "GANGLION_TOKEN_ISSUER", "", "expected issuer of tokens"),
     ("join-secret-file", "GANGLION_JOIN_SECRET_FILE", "", "join secret, instead of tokens"),
     ("admin-socket", "GANGLION_ADMIN_SOCKET", "", "ipc path of the supervisor's socket, instead of the Kubernetes API"),
+    ("ad-hoc-address", "GANGLION_AD_HOC_ADDRESS", "", "tcp://IP:port of the directory of agents that programs make; unset: they may not"),
+    ("remote-code", "GANGLION_REMOTE_CODE", "Forbidden", "whether these may send each other code: Forbidden or Trusted"),
     ("shutdown-timeout", "GANGLION_SHUTDOWN_TIMEOUT_SECONDS", "60", "seconds for the end of the domain"),
     ("health-port", "GANGLION_HEALTH_PORT", "0", "HTTP port of probes and metrics; 0 is off"),
     ("log-format", "GANGLION_LOG_FORMAT", "text", "text or json"),
@@ -103,6 +107,8 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         token_issuer=values.token_issuer,
         join_secret_file=path(values.join_secret_file),
         admin_socket=path(values.admin_socket),
+        ad_hoc_address=values.ad_hoc_address,
+        remote_code=_choice("GANGLION_REMOTE_CODE", values.remote_code, "Forbidden", "Trusted"),  # type: ignore[arg-type]
         shutdown_timeout=_number("GANGLION_SHUTDOWN_TIMEOUT_SECONDS", values.shutdown_timeout, 1, 86400),
         health_port=int(_number("GANGLION_HEALTH_PORT", values.health_port, 0, 65535)),
         log_format=_choice("GANGLION_LOG_FORMAT", values.log_format, "text", "json"),
@@ -114,6 +120,8 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         raise ConfigurationError("GANGLION_TOKEN_ISSUER, GANGLION_NAMESERVER_UID: both must go with GANGLION_JWKS_FILE")
     if options.security == "Curve" and options.key_dir is None:
         raise ConfigurationError("GANGLION_KEY_DIR: missing; it must go with GANGLION_SECURITY=Curve")
+    if options.ad_hoc_address and options.security != "Curve":
+        raise ConfigurationError("GANGLION_AD_HOC_ADDRESS: must go with GANGLION_SECURITY=Curve")
     return options
 
 

@@ -19,6 +19,7 @@ from ganglion.nameserver.views import Directories
 from ganglion.wire.admin import AgentCount, ChannelCount, Domain, MemberState
 from ganglion.wire.control import (
     PROTOCOL_VERSION,
+    AdHocTerms,
     Beat,
     BeatAck,
     Bye,
@@ -58,6 +59,8 @@ class Registry:
         self._index = DomainIndex(Domain())
         self.outbox: list[tuple[bytes, bytes]] = []
         """(session, frame) in order; the caller sends and clears it."""
+        self.ad_hoc: AdHocTerms | None = None
+        """What members are welcomed with."""
         self.not_granted: list[tuple[str, str, str]] = []
         """(replica, channel, role) claimed and not declared; the caller logs and clears it."""
         self._born = now
@@ -164,6 +167,7 @@ class Registry:
                 lease_seconds=LEASE_SECONDS,
                 beat_seconds=BEAT_SECONDS,
                 issued=member.incarnation.issued,
+                ad_hoc=self.ad_hoc,
             ),
         )
         self._tell(member, now)

@@ -11,6 +11,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ganglion.nameserver.adhoc import AdHocDirectory
 from ganglion.nameserver.admin import AdminSource
 from ganglion.nameserver.auth import Authenticator, SecretAuthenticator
 from ganglion.nameserver.domain import Domain, DomainSource
@@ -49,6 +50,7 @@ class NameServer:
         keys = options.keys()
         self.registry = Registry(time.monotonic(), curve=keys is not None)
         self.port = JoinPort(self.registry, _authenticator(options), keys, self._noticed)
+        self._ad_hoc = AdHocDirectory(options.ad_hoc_address, keys, options.uid) if options.ad_hoc_address and keys is not None else None
         self.source: DomainSource
         self._health = HealthServer(Probes(startup=self._listens, ready=self._knows, live=self._ticks, metrics=self._metrics))
         self._exposition: NameServerMetrics | None = None
@@ -66,6 +68,10 @@ class NameServer:
         source: asyncio.Task[None] | None = None
         try:
             self.source = self._make_source()
+            if self._ad_hoc is not None:
+                # Before the first join, so that each member is told of it.
+                await self._ad_hoc.start()
+                self.registry.ad_hoc = self._ad_hoc.terms(self.options.remote_code)
             self.port.open(self.options.join_address)
             log.info(
                 "name server %s/%s serves on %s (epoch %s)",
@@ -89,6 +95,8 @@ class NameServer:
                 await self.source.close()
             await self._health.stop()
             self.port.close(_BYE_LINGER_SECONDS)
+            if self._ad_hoc is not None:
+                await self._ad_hoc.close()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
@@ -100,6 +108,8 @@ class NameServer:
             if phase != self._announced:
                 self._announced = phase
                 log.info("%s, %d members", phase, len(self.registry))
+                if self._ad_hoc is not None and phase != "Serving":
+                    self._ad_hoc.shut_down()
             self.source.status_changed()
             if phase == "Empty" and (self._signals or self.options.admin_socket is not None):
                 # In a cluster an exit before SIGTERM would only restart the container.

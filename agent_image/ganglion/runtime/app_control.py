@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from ganglion.runtime.directory import directory_delta
 from ganglion.runtime.sockets import Context, Socket, bind_ipc, make_ipc_socket
 from ganglion.wire.control import (
     PROTOCOL_VERSION,
+    AdHoc,
     AppBye,
     AppHello,
     AppReport,
     AppWelcome,
+    AskAdHoc,
     BeatAck,
     ByeAck,
     ChannelState,
@@ -42,6 +45,7 @@ log = logging.getLogger(__name__)
 
 PROBE_SECONDS = 0.1
 _BUDGET = 100
+_MAX_ASKERS = 256
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class AppControl:
         self._have_directory = False
         self._command: Command | None = None
         self._hooks: list[bytes] = []
+        self._ad_hoc: AdHoc | None = None
+        self._askers: deque[bytes] = deque(maxlen=_MAX_ASKERS)
         self._at_rest: bool | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -148,6 +154,12 @@ class AppControl:
         for hook in hooks:
             self._send(hook, Drained(at_rest=at_rest))
 
+    def set_ad_hoc(self, answer: AdHoc) -> None:
+        """What programs are told that ask how to make agents of their own; those that have asked before are told now."""
+        self._ad_hoc = answer
+        while self._askers:
+            self._send(self._askers.popleft(), answer)
+
     def close(self) -> None:
         """Idempotent; answers that are queued get half a second."""
         if self._closed:
@@ -205,6 +217,12 @@ class AppControl:
                     return
                 self._hooks.append(sender)
                 self._listener.on_drain(message.deadline_seconds)
+            case AskAdHoc():
+                if self._ad_hoc is None:
+                    # Who asks before the join waits for it.
+                    self._askers.append(sender)
+                else:
+                    self._send(sender, self._ad_hoc)
             case _ if sender != self._app:
                 self._send(sender, Refuse(reason="NotAuthenticated", message="say AppHello first", retry=True))
             case AppReport():

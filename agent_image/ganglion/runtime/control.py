@@ -99,6 +99,7 @@ class ControlThread:
             on_command=self._in_loop(listener.on_command),
             on_fatal=self._in_loop(listener.on_fatal),
             on_stay=self._in_loop(listener.on_stay),
+            on_ad_hoc=self._in_loop(listener.on_ad_hoc),
             on_lost=self._in_loop(listener.on_lost),
         )
         self._on_fatal = relayed.on_fatal

@@ -79,6 +79,7 @@ class MemberSession(SessionBase):
                 self.last_ack = now
                 self.issued = message.issued or self.issued
                 self._welcomed(message.epoch, now)
+                self.listener.on_ad_hoc(message.ad_hoc)
                 self._beat(self.report(), now)
                 self._flush_notices()
                 if self.completed is not None:

@@ -38,7 +38,21 @@ from ganglion.runtime.sidecar_report import merge
 from ganglion.runtime.sockets import CurveKeys, make_context
 from ganglion.runtime.surroundings import Surroundings, check_legs, next_life
 from ganglion.runtime.zap import ZapPolicy
-from ganglion.wire.control import AppBye, AppHello, ChannelState, Command, Notice, Part, Peer, Phase, Refuse, Report, tarry_seconds
+from ganglion.wire.control import (
+    AdHoc,
+    AdHocTerms,
+    AppBye,
+    AppHello,
+    ChannelState,
+    Command,
+    Notice,
+    Part,
+    Peer,
+    Phase,
+    Refuse,
+    Report,
+    tarry_seconds,
+)
 from ganglion.wiring import ChannelWiring, WiringDocument, WiringError, load_wiring
 
 log = logging.getLogger(__name__)
@@ -137,6 +151,7 @@ class Sidecar:
             on_command=self._on_command,
             on_fatal=self._on_fatal,
             on_stay=self._on_stay,
+            on_ad_hoc=self._on_ad_hoc,
         )
         return ControlThread(
             uplink,
@@ -169,6 +184,11 @@ class Sidecar:
     def _on_joined(self, _epoch: str) -> None:
         self._joined = True
         self._latch()
+
+    def _on_ad_hoc(self, terms: AdHocTerms | None) -> None:
+        host = self.wiring.name_server.endpoint.rpartition("://")[2].rpartition(":")[0]
+        if self._app is not None:
+            self._app.set_ad_hoc(AdHoc(name_server=host.strip("[]"), host=self.here.host, terms=terms))
 
     def _on_directory(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
         wanted = desired(self.wiring, peers.values())

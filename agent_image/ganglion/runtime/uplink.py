@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from ganglion.runtime.sockets import CurveKeys
-from ganglion.wire.control import ChannelState, Command, Incarnation, Message, Notice, Part, Peer, Refuse, decode
+from ganglion.wire.control import AdHocTerms, ChannelState, Command, Incarnation, Message, Notice, Part, Peer, Refuse, decode
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class ControlListener:
     """Refused for good: the process should end with exit code 78."""
     on_stay: Callable[[bool], None] = lambda _stay: None
     """While this member is leaving: whether nobody else would take what is sent to it. Again with every beat."""
+    on_ad_hoc: Callable[[AdHocTerms | None], None] = lambda _terms: None
+    """After each accepted join: how programs may make agents of their own; None: they may not."""
     on_lost: Callable[[], None] = lambda: None
     """The connection went; it is being made again. The directory stays."""
 

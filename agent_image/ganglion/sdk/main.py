@@ -17,6 +17,7 @@ from ganglion.runtime.errors import ConfigurationError
 from ganglion.runtime.logs import configure
 from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.surroundings import Surroundings
+from ganglion.sdk.companions import end_companions
 from ganglion.sdk.links import ProcessLink
 from ganglion.sdk.process import AgentProcess
 from ganglion.sdk.target import load_target
@@ -83,6 +84,7 @@ def run_agent(environment: Mapping[str, str]) -> int:
             process = AgentProcess(wiring, here.replica, target, link, loop)
             return process.run()
         finally:
+            end_companions()
             asyncio.set_event_loop(None)
 
 

@@ -119,6 +119,17 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     declared_receivers: int = 0
 
 
+class AdHocTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How programs of this domain make agents of their own; only where its NameServer says `adHoc: Allowed`."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    """Of their directory, on the name server's host."""
+    secret: str
+    """What the key pair of all their sockets is derived from."""
+    remote_code: Literal["Forbidden", "Trusted"] = "Forbidden"
+    """`NameServer.spec.remoteCode`."""
+
+
 class Welcome(_Message, frozen=True, tag="Welcome"):
     """Answer to a join that was accepted; the first `Directory` follows at once."""
 
@@ -129,6 +140,8 @@ class Welcome(_Message, frozen=True, tag="Welcome"):
     beat_seconds: float
     issued: int = 0
     """`issued` of the incarnation as peers see it. The member claims it from now on: a renewed token is not another life."""
+    ad_hoc: AdHocTerms | None = None
+    """None: `adHoc: Forbidden`."""
 
 
 class Refuse(_Message, frozen=True, tag="Refuse"):
@@ -275,9 +288,24 @@ class Drained(_Message, frozen=True, tag="Drained"):
     at_rest: bool
 
 
+class AskAdHoc(_Message, frozen=True, tag="AskAdHoc"):
+    """Any program beside the sidecar → sidecar: it is about to make agents of its own. Answered by `AdHoc` once the sidecar has joined."""
+
+
+class AdHoc(_Message, frozen=True, tag="AdHoc"):
+    """Sidecar → program."""
+
+    name_server: str
+    """Host name or address of the domain's name server."""
+    host: str
+    """Address of this pod, where peers connect to the program's sockets."""
+    terms: AdHocTerms | None = None
+    """None: `adHoc: Forbidden`."""
+
+
 Message = (
     Welcome | Refuse | Beat | BeatAck | Directory | Command | Notice | Bye | ByeAck
-    | AppHello | AppWelcome | AppReport | AppBye | Drain | Drained
+    | AppHello | AppWelcome | AppReport | AppBye | Drain | Drained | AskAdHoc | AdHoc
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from ganglion.api import NameServer
-from ganglion.api.names import LABEL_NAMESERVER, NAMESERVER_PORT, agents_service
+from ganglion.api.names import AD_HOC_PORT, LABEL_NAMESERVER, NAMESERVER_PORT, agents_service
 from ganglion.planner import NameServerObserved, merge_conditions, name_server_status
 from ganglion_operator.core.actions import Action, Delete, Notice, Plan
 from ganglion_operator.core.curve import fingerprint
@@ -59,10 +59,11 @@ def _public_key(secret: Body | None) -> str | None:
 
 def service(server: NameServer) -> Body:
     """How agents find the name server."""
+    ports = {"join": NAMESERVER_PORT} | ({"ad-hoc": AD_HOC_PORT} if server.spec.ad_hoc == "Allowed" else {})
     spec: Body = {
         "type": "ClusterIP",
         "selector": nameserver_selector(server.name),
-        "ports": [{"name": "join", "port": NAMESERVER_PORT, "targetPort": NAMESERVER_PORT, "protocol": "TCP"}],
+        "ports": [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in ports.items()],
     }
     return made(SERVICE, server, server.name, spec=spec)
 

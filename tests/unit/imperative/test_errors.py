@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ganglion import AttributeTaken, EncodeError, RemoteError
-from ganglion.imperative.errors import decode_error, encode_error
+from ganglion.imperative.failures import decode_error, encode_error
 
 
 class Odd(Exception):

@@ -1,0 +1,166 @@
+"""What peers may send: values of any kind where remote code is trusted, plain data where it is forbidden.
+
+Calls and results are pickles. Where remote code is forbidden a pickle is loaded that can only name the classes of the table below, whose
+making runs no code of the sender's choice; anything else is refused before it is loaded.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import io
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any, Literal
+
+from ganglion.codecs.base import Body, Codec, excerpt, kind
+from ganglion.codecs.errors import CodecForbidden, DecodeError, EncodeError
+from ganglion.imperative import values
+from ganglion.imperative.membership import membership
+from ganglion.imperative.serializers import codec_of
+from ganglion.imperative.settings import config
+
+CODE_CODECS = frozenset({"pickle", "dill", "cloudpickle"})
+RemoteCode = Literal["Forbidden", "Trusted"]
+
+_DATA: dict[str, frozenset[str]] = {
+    "builtins": frozenset({"set", "frozenset", "complex", "range", "slice"}),
+    "collections": frozenset({"OrderedDict", "deque"}),
+    "datetime": frozenset({"date", "datetime", "time", "timedelta", "timezone"}),
+    "decimal": frozenset({"Decimal"}),
+    "fractions": frozenset({"Fraction"}),
+    "pathlib": frozenset({"Path", "PosixPath", "PurePosixPath"}),
+    "uuid": frozenset({"UUID"}),
+    "ganglion.imperative.addresses": frozenset(
+        {
+            "AgentAddress",
+            "AgentAddressKind",
+            "AgentAddressRole",
+            "AgentAddressSerializer",
+            "AgentAddressTransport",
+            "AgentChannel",
+            "AgentChannelKind",
+            "SocketAddress",
+        }
+    ),
+    "ganglion.imperative.frames": frozenset({"Record"}),
+    "ganglion.imperative.proxy": frozenset({"NSProxy", "Proxy"}),
+}
+_ERRORS = frozenset(
+    {
+        "builtins",
+        "ganglion.errors",
+        "ganglion.codecs.errors",
+        "ganglion.imperative.connections",
+        "ganglion.imperative.errors",
+        "ganglion.imperative.futures",
+        "ganglion.runtime.errors",
+        "ganglion.sdk.errors",
+        "zmq.error",
+    }
+)
+"""Modules whose exceptions may be named."""
+
+
+class _Data(pickle.Unpickler):
+    """Loads values of the table above."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name in _DATA.get(module, ()):
+            return getattr(importlib.import_module(module), name)
+        if module in _ERRORS and "." not in name:
+            found = getattr(builtins if module == "builtins" else importlib.import_module(module), name, None)
+            if isinstance(found, type) and issubclass(found, BaseException):
+                return found
+        raise CodecForbidden(
+            "cloudpickle", f"found {module}.{name}, which is no plain data; set NameServer.spec.remoteCode to Trusted, or send data"
+        )
+
+
+class _Bare(pickle.Unpickler):
+    """Loads numbers, text, bytes, None and containers of these."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise CodecForbidden("cloudpickle", f"found {module}.{name}; this name server takes text, numbers and bytes alone")
+
+
+def _load(loader: type[pickle.Unpickler], body: Body) -> Any:
+    try:
+        return loader(io.BytesIO(body)).load()
+    except CodecForbidden:
+        raise
+    except Exception as error:  # garbage raises anything
+        raise DecodeError("cloudpickle", f"found {excerpt(body)}: {type(error).__name__}: {error}") from error
+
+
+def loads_data(body: Body) -> Any:
+    """A value that holds no class at all.
+
+    Raises:
+        CodecForbidden: it names one. Nothing of it was loaded but data.
+        DecodeError: garbage.
+    """
+    return _load(_Bare, body)
+
+
+def _loads_plain(body: Body) -> Any:
+    return _load(_Data, body)
+
+
+def _dumps_plain(value: Any) -> bytes:
+    """Not by value: what would travel as code is refused where it is sent, too."""
+    try:
+        return pickle.dumps(value, 5)
+    except Exception as error:  # __reduce__ of the value may raise anything
+        raise EncodeError(
+            "cloudpickle", f"found a {kind(value)}: {type(error).__name__}: {error}; remote code is forbidden here"
+        ) from error
+
+
+@functools.cache
+def remote_code() -> RemoteCode:
+    """Whether peers may send code to this process: as the NameServer of this pod says, as `GANGLION_REMOTE_CODE` says, else Trusted.
+
+    Raises:
+        ValueError: the variable is neither `Forbidden` nor `Trusted`.
+        AdHocForbidden, CommunicationError: see `membership`.
+    """
+    mine = membership()
+    if mine is not None:
+        return mine.remote_code
+    found = os.environ.get("GANGLION_REMOTE_CODE", "Trusted")
+    if found not in ("Forbidden", "Trusted"):
+        raise ValueError(f"GANGLION_REMOTE_CODE: found {found!r}, must be Forbidden or Trusted")
+    return found  # type: ignore[return-value]
+
+
+@functools.cache
+def peer_loads() -> Callable[[Body], Any]:
+    """Loads what a peer has sent."""
+    return values.loads if remote_code() == "Trusted" else _loads_plain
+
+
+@functools.cache
+def peer_dumps() -> Callable[[Any], bytes]:
+    """Makes what is sent to a peer."""
+    return values.dumps if remote_code() == "Trusted" else _dumps_plain
+
+
+def permitted_codec(name: str) -> Codec:
+    """The codec of a socket.
+
+    Raises:
+        CodecForbidden: it can run code, and the domain forbids remote code.
+        UnknownCodec: see `codec_of`.
+    """
+    codec = codec_of(name)
+    if name in CODE_CODECS and remote_code() != "Trusted":
+        raise CodecForbidden(codec.name, "can run code while decoding; set NameServer.spec.remoteCode to Trusted, or use msgpack")
+    return codec
+
+
+def default_serializer() -> str | None:
+    """Of agents that name none: MsgPack where the configured one would be forbidden; None: the configured one."""
+    return None if remote_code() == "Trusted" or config["SERIALIZER"] not in CODE_CODECS else "msgpack"

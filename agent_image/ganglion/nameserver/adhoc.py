@@ -1,0 +1,128 @@
+"""The directory of agents that programs make: a process beside the name server, and the secret that admits to it.
+
+A process of its own, because it serves what calls and proxies speak (`ganglion.imperative`), which the name server never loads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import sys
+from typing import Literal
+
+from ganglion.runtime.errors import ConfigurationError
+from ganglion.runtime.sockets import CurveKeys
+from ganglion.wire.control import AdHocTerms
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+END_SECONDS = 3.0
+AGAIN_SECONDS = 1.0
+"""Between two starts of a directory that ends by itself."""
+
+
+def ad_hoc_secret(keys: CurveKeys, uid: str) -> str:
+    """What admits to the agents that programs of this domain make. It follows from the name server's own key: nothing is stored, a
+    restarted name server gives the same one, and nobody who has it can tell that key.
+
+    Args:
+        keys: of the name server.
+        uid: of the NameServer.
+    """
+    return hashlib.blake2b(uid.encode(), key=keys.secret.encode(), digest_size=32, person=b"ganglion-ad-hoc").hexdigest()
+
+
+class AdHocDirectory:
+    """Keeps the process running. Runs in the server's loop.
+
+    Args:
+        address: `tcp://IP:port` to bind; port `*` is any free one.
+        keys: of the name server.
+        uid: of the NameServer.
+    """
+
+    def __init__(self, address: str, keys: CurveKeys, uid: str) -> None:
+        self._address = address
+        self._secret = ad_hoc_secret(keys, uid)
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._ending = False
+
+    async def start(self) -> None:
+        """Returns when it serves.
+
+        Raises:
+            ConfigurationError: the address cannot be bound.
+        """
+        self._address = await self._begin()
+        self._keeper = asyncio.create_task(self._keep(), name="ad-hoc-directory")
+
+    def terms(self, remote_code: Literal["Forbidden", "Trusted"]) -> AdHocTerms:
+        """What members are told."""
+        return AdHocTerms(port=int(self._address.rpartition(":")[2]), secret=self._secret, remote_code=remote_code)
+
+    async def _begin(self) -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ganglion.imperative.directory", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({"address": self._address, "secret": self._secret}).encode() + b"\n")
+        line = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_SECONDS):
+                line = await process.stdout.readline()
+        if not line.startswith(b"tcp://"):
+            await self._end(process)
+            raise ConfigurationError(f"GANGLION_AD_HOC_ADDRESS: {self._address}: {line.decode(errors='replace').strip() or 'no answer'}")
+        endpoint = line.decode().strip()
+        log.info("directory of agents that programs make serves on %s", endpoint)
+        return endpoint
+
+    async def _keep(self) -> None:
+        while not self._ending:
+            assert self._process is not None
+            code = await self._process.wait()
+            if self._ending:
+                return
+            # Its agents come back with their next beat.
+            log.warning("the directory of agents that programs make ended with %d; starting it again", code)
+            await asyncio.sleep(AGAIN_SECONDS)
+            try:
+                await self._begin()
+            except (ConfigurationError, OSError) as error:
+                log.error("the directory of agents that programs make: %s", error)  # noqa: TRY400 - one line is all there is to say
+
+    def shut_down(self) -> None:
+        """The domain ends: its agents are told so. Never blocks."""
+        self._ending = True
+        if self._process is not None and self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(b"shutdown\n")
+
+    async def close(self) -> None:
+        """Idempotent."""
+        self._ending = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._process is not None:
+            await self._end(self._process)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is not None:
+            # The end of its input is what it ends by, also when this process was killed.
+            process.stdin.close()
+            with contextlib.suppress(OSError):
+                await process.stdin.wait_closed()
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,210 @@
+"""Programs beside a sidecar make agents of their own, which find each other by the domain's name server."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from ganglion import CodecForbidden
+from ganglion.imperative import frames
+from ganglion.imperative.failures import decode_error
+from ganglion.imperative.secret import derive
+from ganglion.nameserver.adhoc import ad_hoc_secret
+from ganglion.runtime.sockets import CurveKeys, make_context, make_socket
+from tests.support.agents import AgentProcess, World, world
+from tests.support.wait import wait_for
+
+CODE = """
+    import os
+    import time
+    import ganglion
+    from ganglion import NSProxy, Proxy, run_agent, run_nameserver
+
+
+    class Mirror(ganglion.Agent):
+        def on_init(self):
+            self.received = []
+
+        def take(self, message):
+            self.received.append(message)
+
+        def answer(self, message):
+            return ["seen", message]
+
+        def on_exit(self):
+            print("EXIT", self.name, flush=True)
+
+
+    def listen(agent):
+        run_agent("ear", base=Mirror)
+        ear = Proxy("ear")
+        print("LISTENS", ear.bind("PULL", alias="in", handler="take").address.host, flush=True)
+        ear.bind("REP", alias="ask", handler="answer")
+
+
+    def speak(agent):
+        mouth = run_agent("mouth")
+        ear = Proxy("ear", timeout=20)
+        mouth.connect(ear.addr("in"), alias="out")
+        mouth.connect(ear.addr("ask"), alias="ask")
+        for number in range(100):
+            mouth.send("out", {"number": number})
+        print("REPLY", mouth.send_recv("ask", "hello"), flush=True)
+        while len(ear.get_attr("received")) < 100:
+            pass
+        print("ALL", [item["number"] for item in ear.get_attr("received")] == list(range(100)), flush=True)
+        print("AGENTS", NSProxy().agents(), flush=True)
+        for what, call in {
+            "LAMBDA": lambda: ear.execute_as_function(lambda: os.getpid()),
+            "FUNCTION": lambda: ear.execute_as_function(os.getpid),
+            "PICKLE": lambda: mouth.bind("PUSH", alias="pickled", serializer="pickle"),
+            "ERROR": lambda: ear.send("nowhere", 1),
+            "STOP": lambda: NSProxy().daemon_shutdown(),
+            "OWN": lambda: run_nameserver().agents(),
+        }.items():
+            try:
+                print(what, call(), flush=True)
+            except Exception as error:
+                print(what, type(error).__name__, error, flush=True)
+
+
+    def ask(agent):
+        try:
+            run_agent("nobody")
+        except ganglion.AdHocForbidden as error:
+            print("REFUSED", error, flush=True)
+"""
+
+
+@contextmanager
+def domain(remote_code: str = "Forbidden") -> Iterator[World]:
+    """A domain with `adHoc: Allowed`."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    with world(CODE, GANGLION_AD_HOC_ADDRESS=address, GANGLION_REMOTE_CODE=remote_code) as here:
+        yield here
+
+
+def run(here: World, name: str, function: str, **agent: Any) -> AgentProcess:
+    """One replica of an agent without channels, with its sidecar."""
+    document = here.declare(name, target=f"agents:{function}", **{"data_plane": "Sidecar", **agent})
+    return here.start(document, pod=True, GANGLION_DOMAIN="default/demo")
+
+
+def keys_of(here: World) -> CurveKeys:
+    """Those that all ad-hoc agents of the domain have."""
+    return derive(ad_hoc_secret(here.server.keys, "ns-uid").encode())
+
+
+def ask_directory(here: World, keys: CurveKeys, body: bytes, seconds: float = 10.0) -> tuple[int, bytes] | None:
+    """(flags, body) of the directory's reply to a call; None: it said nothing."""
+    context = make_context()
+    dealer = make_socket(context, zmq.DEALER, curve=keys, server_key=keys_of(here).public)
+    try:
+        dealer.connect(here.server.environment["GANGLION_AD_HOC_ADDRESS"])
+        dealer.send_multipart([frames.header(frames.CALL, 1), body])
+        if not dealer.poll(int(seconds * 1000)):
+            return None
+        head, reply = dealer.recv_multipart()
+        return frames.read_header(head)[1], reply
+    finally:
+        dealer.close(0)
+        context.term()
+
+
+def agents(here: World) -> list[str]:
+    """Names in the directory."""
+    reply = ask_directory(here, keys_of(here), pickle.dumps(("agents", (), {}), 5))
+    assert reply is not None
+    assert reply[0] == 0
+    found: list[str] = pickle.loads(reply[1])
+    return found
+
+
+@pytest.mark.parametrize(("remote_code", "plane"), [("Forbidden", "Sidecar"), ("Trusted", "InProcess")])
+def test_agents_of_two_pods_talk(remote_code: str, plane: str) -> None:
+    with domain(remote_code) as here:
+        run(here, "ear", "listen", data_plane=plane).says("LISTENS 127.0.0.1")
+        mouth = run(here, "mouth", "speak", data_plane=plane)
+        mouth.says("OWN")
+        out = mouth.output
+        assert "REPLY ['seen', 'hello']" in out
+        assert "ALL True" in out
+        assert "AGENTS ['ear', 'mouth']" in out
+        assert "ERROR KeyError" in out
+        assert "STOP NotSupported" in out
+        assert "OWN []" in out
+        if remote_code == "Trusted":
+            assert "PICKLE AgentAddress(tcp, " in out
+            assert "LAMBDA CodecForbidden" not in out
+        else:
+            assert "PICKLE CodecForbidden" in out
+            assert "LAMBDA EncodeError" in out
+            assert "FUNCTION CodecForbidden" in out
+            assert "spec.remoteCode" in out
+
+
+def test_without_leave_nobody_makes_agents() -> None:
+    with world(CODE) as here:
+        asker = run(here, "asker", "ask")
+        asker.says("REFUSED NameServer default/demo: spec.adHoc is Forbidden")
+
+
+def test_they_end_with_the_agent_that_made_them_and_with_the_domain() -> None:
+    with domain() as here:
+        ear = run(here, "ear", "listen")
+        ear.says("LISTENS")
+        mouth = run(here, "mouth", "speak")
+        mouth.says("OWN")
+        mouth.signal(signal.SIGTERM)
+        mouth.ends(0)
+        assert agents(here) == ["ear"]
+        here.shut_down()
+        ear.ends(0)
+        assert "EXIT ear" in ear.output
+
+
+def test_a_restarted_name_server_and_a_killed_directory_know_them_again() -> None:
+    with domain() as here:
+        run(here, "ear", "listen").says("LISTENS")
+        here.server.kill()
+        here.server.start()
+        wait_for(lambda: agents(here) == ["ear"], timeout=30, what="it is known to the next name server")
+        [child] = Path(f"/proc/{here.server.process.pid}/task/{here.server.process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGKILL)
+        wait_for(lambda: not Path(f"/proc/{child}").exists(), what="the directory is dead")
+        wait_for(lambda: agents(here) == ["ear"], timeout=30, what="it is known to the next directory")
+
+
+class Bomb:
+    """Runs code where it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.path,)
+
+
+def test_the_directory_runs_no_code_of_anybody(tmp_path: Path) -> None:
+    with domain("Trusted") as here:
+        reply = ask_directory(here, keys_of(here), pickle.dumps(("lookup", (Bomb(tmp_path / "made"),), {}), 5))
+        assert reply is not None
+        assert isinstance(decode_error(reply[1]), CodecForbidden)
+        assert not (tmp_path / "made").exists()
+        assert agents(here) == []
+
+
+def test_a_stranger_learns_nothing() -> None:
+    with domain() as here:
+        assert agents(here) == []
+        assert ask_directory(here, CurveKeys.generate(), pickle.dumps(("agents", (), {}), 5), seconds=1.0) is None
