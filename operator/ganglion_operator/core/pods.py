@@ -7,6 +7,7 @@ from typing import Any
 
 from ganglion.api import Agent, NameServer
 from ganglion.api.names import (
+    AD_HOC_PORT,
     AGENT_CONTAINER,
     ANNOTATION_INTENT,
     ANNOTATION_WIRING,
@@ -149,6 +150,7 @@ def _agent_env(agent: Agent, settings: PodSettings) -> list[Body]:
         env.append(_field_env("GANGLION_ADVERTISE_HOST", "status.podIP"))
         env += _env(GANGLION_PORT_BASE=str(DATA_PORT_BASE))
     env += _env(GANGLION_WIRING=f"{WIRING_DIR}/wiring.json", GANGLION_RUN_DIR=RUN_DIR)
+    env += _env(GANGLION_DOMAIN=f"{agent.namespace}/{agent.spec.name_server_ref.name}")
     if agent.spec.code is not None:
         env += _env(GANGLION_CODE_DIR=CODE_DIR)
     env += _env(GANGLION_LOG_FORMAT=settings.log_format, GANGLION_LOG_LEVEL=settings.log_level)
@@ -326,6 +328,10 @@ def nameserver_pod(server: NameServer, key_secret: str | None, issuer: str, sett
         values += _env(GANGLION_KEY_DIR=KEY_DIR)
         mounts.append(_mount("ganglion-keys", KEY_DIR))
         volumes.append({"name": "ganglion-keys", "secret": {"secretName": key_secret, "defaultMode": 0o440}})
+    ports = {"join": NAMESERVER_PORT, "health": HEALTH_PORT}
+    if server.spec.ad_hoc == "Allowed":
+        ports["ad-hoc"] = AD_HOC_PORT
+        values += _env(GANGLION_AD_HOC_ADDRESS=f"tcp://0.0.0.0:{AD_HOC_PORT}", GANGLION_REMOTE_CODE=server.spec.remote_code)
     resources = server.spec.resources.to_dict() if server.spec.resources is not None else settings.nameserver_resources
     container: Body = {
         "name": "nameserver",
@@ -333,10 +339,7 @@ def nameserver_pod(server: NameServer, key_secret: str | None, issuer: str, sett
         "command": ["ganglion"],
         "args": ["nameserver"],
         "env": values,
-        "ports": [
-            {"name": "join", "containerPort": NAMESERVER_PORT, "protocol": "TCP"},
-            {"name": "health", "containerPort": HEALTH_PORT, "protocol": "TCP"},
-        ],
+        "ports": [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()],
         **_probes(),
         "resources": resources,
         "securityContext": {**_RESTRICTED, "runAsUser": USER_ID, "runAsGroup": USER_ID},

@@ -8,7 +8,7 @@ import pytest
 
 from ganglion.api import Agent, Channel, NameServer
 from ganglion.planner import DomainView, NameServerAddress, plan_agent
-from ganglion_operator.core.nameserver import endpoint
+from ganglion_operator.core.nameserver import endpoint, service
 from ganglion_operator.core.pods import agent_pod, nameserver_pod
 from ganglion_operator.core.settings import PodSettings
 from tests.support.objects import agent, channel, name_server
@@ -168,3 +168,27 @@ def test_the_name_servers_pod() -> None:
     bare = nameserver_pod(server, None, "https://issuer", SETTINGS)["spec"]
     assert "GANGLION_KEY_DIR" not in env(bare["containers"][0])
     assert endpoint(server, "cluster.local") == "tcp://zoo.default.svc.cluster.local.:7500"
+
+
+@pytest.mark.parametrize("remote_code", ["Forbidden", "Trusted"])
+def test_a_domain_with_ad_hoc_agents_serves_their_directory(remote_code: str) -> None:
+    server = NameServer.parse(name_server(spec={"adHoc": "Allowed", "remoteCode": remote_code}))
+    [container] = nameserver_pod(server, "key", "https://issuer", SETTINGS)["spec"]["containers"]
+    assert env(container)["GANGLION_AD_HOC_ADDRESS"] == "tcp://0.0.0.0:7502"
+    assert env(container)["GANGLION_REMOTE_CODE"] == remote_code
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"join": 7500, "health": 7501, "ad-hoc": 7502}
+    assert {port["name"]: port["targetPort"] for port in service(server)["spec"]["ports"]} == {"join": 7500, "ad-hoc": 7502}
+
+
+def test_without_leave_there_is_no_directory() -> None:
+    server = NameServer.parse(name_server())
+    [container] = nameserver_pod(server, "key", "https://issuer", SETTINGS)["spec"]["containers"]
+    assert "GANGLION_AD_HOC_ADDRESS" not in env(container)
+    assert [port["name"] for port in container["ports"]] == ["join", "health"]
+    assert [port["name"] for port in service(server)["spec"]["ports"]] == ["join"]
+
+
+def test_programs_know_their_domain_and_no_secret() -> None:
+    variables = env(rendered(server_spec={"adHoc": "Allowed"})["containers"][0])
+    assert variables["GANGLION_DOMAIN"] == "default/zoo"
+    assert not [name for name in variables if "SECRET" in name or "TOKEN" in name]
