@@ -86,11 +86,11 @@ CODE = """
 
 
 @contextmanager
-def domain(remote_code: str = "Forbidden") -> Iterator[World]:
+def domain(remote_code: str = "Forbidden", code: str = CODE) -> Iterator[World]:
     """A domain with `adHoc: Allowed`."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    with world(CODE, GANGLION_AD_HOC_ADDRESS=address, GANGLION_REMOTE_CODE=remote_code) as here:
+    with world(code, GANGLION_AD_HOC_ADDRESS=address, GANGLION_REMOTE_CODE=remote_code) as here:
         yield here
 
 
