@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ganglion.imperative.addresses import AgentAddress, AgentChannel, SocketAddress
     from ganglion.imperative.agents import run_agent, run_nameserver
     from ganglion.imperative.errors import AdHocForbidden, AgentNameTaken, AgentStartError, CallTimeout, CommunicationError, NamingError
+    from ganglion.imperative.forwarder import Forwarder, run_forwarder
     from ganglion.imperative.futures import Future
     from ganglion.imperative.logger import Logger, run_logger
     from ganglion.imperative.nameserver import NameServer
@@ -46,6 +47,7 @@ __all__ = [
     "CommunicationError",
     "DecodeError",
     "EncodeError",
+    "Forwarder",
     "Future",
     "GanglionError",
     "HandlerError",
@@ -66,6 +68,7 @@ __all__ = [
     "UnknownCodec",
     "config",
     "run_agent",
+    "run_forwarder",
     "run_logger",
     "run_nameserver",
 ]
@@ -83,6 +86,7 @@ _HOMES = {
         "CommunicationError",
         "NamingError",
     ),
+    "ganglion.imperative.forwarder": ("Forwarder", "run_forwarder"),
     "ganglion.imperative.futures": ("Future",),
     "ganglion.imperative.logger": ("Logger", "run_logger"),
     "ganglion.imperative.nameserver": ("NameServer",),

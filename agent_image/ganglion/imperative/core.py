@@ -141,14 +141,24 @@ class Core(AgentCore):
         """Aliases that are text."""
         return tuple(key for entry in self.sockets.entries() for key in self.sockets.keys(entry) if isinstance(key, str))
 
+    @property
+    def transport(self) -> str:
+        """Of sockets for which none is given."""
+        return self._transport or str(config["TRANSPORT"])
+
+    @property
+    def serializer(self) -> str:
+        """Of sockets for which none is given."""
+        return serializer_name(self._serializer or config["SERIALIZER"])
+
     def bind(self, kind: str, alias: Key, handler: Any, addr: Any, transport: str | None, serializer: str | None) -> Any:
         """See `Agent.bind`."""
         return self.here(lambda: self._bind(kind, alias, handler, addr, transport, serializer))
 
     def _bind(self, kind: str, alias: Key, handler: Any, addr: Any, transport: str | None, serializer: str | None) -> Any:
         guessed = guess_kind(kind)
-        transport = transport or self._transport or str(config["TRANSPORT"])
-        serializer = serializer_name(serializer or self._serializer or config["SERIALIZER"])
+        transport = transport or self.transport
+        serializer = serializer_name(serializer or self.serializer)
         if isinstance(guessed, AgentChannelKind):
             return self.requests.bind(guessed, alias, handler, addr, transport, serializer)
         need_handler(handler, required=guessed.requires_handler())
@@ -210,8 +220,8 @@ class Core(AgentCore):
                 self.senders.pop(key, None)
         if entry.drain is None and receiving.receives(entry):
             entry.drain = receiving.drain_of(self, entry)
-            if self.looping:
-                self._open(entry)
+        if self.looping and entry.drain is not None and not entry.open:
+            self._open(entry)
 
     def _open(self, entry: Entry) -> None:
         entry.open = True

@@ -54,7 +54,7 @@ def drain_of(core: Core, entry: Entry) -> Callable[[], None]:
         take = _take_reply(core, entry)
     else:
         return _pull_drain(core, entry)
-    return _drain(core, entry, take)
+    return drain_with(core, entry, take)
 
 
 def _pull_drain(core: Core, entry: Entry) -> Callable[[], None]:
@@ -196,7 +196,9 @@ def _cause(entry: Entry, body: Body, error: Exception) -> Exception:
     return error
 
 
-def _drain(core: Core, entry: Entry, take: Callable[[], None]) -> Callable[[], None]:
+def drain_with(core: Core, entry: Entry, take: Callable[[], None]) -> Callable[[], None]:
+    """A drain around what takes one message and raises zmq.Again when there is none."""
+
     def drain() -> None:
         end = _clock() + TURN_SECONDS
         count = 0

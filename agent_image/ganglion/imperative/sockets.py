@@ -30,6 +30,7 @@ from ganglion.sdk.handlers import Resolved
 NOBLOCK, MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 """Plain integers: combining the enum's members costs as much as the send."""
 _NAME = re.compile(r"[-A-Za-z0-9_.]{1,64}")
+_EXTENDED = {"PUB": int(zmq.XPUB), "SUB": int(zmq.XSUB)}
 
 Place = AgentAddress | AgentChannel
 Key = Any
@@ -138,15 +139,18 @@ class Sockets:
 
     # -- making
 
-    def bind(self, kind: str, transport: str, addr: Any, serializer: str) -> Entry:
+    def bind(self, kind: str, transport: str, addr: Any, serializer: str, *, extended: bool = False) -> Entry:
         """A bound socket, not yet registered.
 
+        Args:
+            kind, transport, addr, serializer: as of `Agent.bind`.
+            extended: XPUB for PUB, XSUB for SUB; to others they are PUB and SUB.
         Raises:
             ValueError: the address does not fit the transport, or no such codec or transport.
             zmq.ZMQError: it cannot be bound.
         """
         codec = permitted_codec(serializer)
-        socket = self._make(kind, transport, server=True)
+        socket = self._make(kind, transport, server=True, extended=extended)
         try:
             place, file = self._bind_socket(socket, transport, addr)
         except BaseException:
@@ -155,9 +159,9 @@ class Sockets:
         address = AgentAddress(transport, place, kind, "server", serializer)
         return Entry(socket, address, address.kind, codec, not address.serializer.requires_separator, file)
 
-    def connect(self, address: AgentAddress) -> Entry:
-        """A socket that is connected; `address` is the client's end."""
-        socket = self._make(address.kind, address.transport, server=False)
+    def connect(self, address: AgentAddress, *, extended: bool = False) -> Entry:
+        """A socket that is connected; `address` is the client's end. Otherwise as `bind`."""
+        socket = self._make(address.kind, address.transport, server=False, extended=extended)
         try:
             entry = Entry(socket, address, address.kind, permitted_codec(address.serializer), not address.serializer.requires_separator)
             if address.kind == "REQ":
@@ -169,8 +173,8 @@ class Sockets:
             raise
         return entry
 
-    def _make(self, kind: str, transport: str, *, server: bool) -> Socket:
-        number = AgentAddressKind(kind).zmq()
+    def _make(self, kind: str, transport: str, *, server: bool, extended: bool) -> Socket:
+        number = _EXTENDED[kind] if extended else AgentAddressKind(kind).zmq()
         limit = int(config["MAX_MESSAGE_BYTES"])
         if transport == "tcp":
             keys = domain_keys()
