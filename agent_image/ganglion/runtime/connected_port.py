@@ -11,10 +11,11 @@ import random
 import time
 
 import zmq
+from zmq.backend import zmq_poll
 
 from ganglion.runtime.connections import DesiredPeer, difference
 from ganglion.runtime.links import NO_SLOT, Frame, Identity, Link, LinkUser
-from ganglion.runtime.reactor import BUDGET, NOBLOCK, NOBLOCK_MORE, Reactor, readable
+from ganglion.runtime.reactor import BUDGET, NOBLOCK, NOBLOCK_MORE, POLLIN, Reactor
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_ipc_socket, make_socket
 from ganglion.wire import frames
 
@@ -29,17 +30,24 @@ FAREWELL_FRAMES = 1024
 RETRY_SECONDS = 0.05
 RETRY_MAX_SECONDS = 2.0
 
+_COMMON = frozenset((frames.DATA, frames.ACK, frames.REPLY))
+
 
 class _Connection(Link):
-    __slots__ = ("_port", "at_odds", "desired", "monitor", "opened", "socket", "suspect")
+    __slots__ = ("_touched", "_write", "at_odds", "desired", "lone", "monitor", "opened", "question", "socket", "suspect")
 
-    def __init__(self, port: ConnectedPort, desired: DesiredPeer, socket: Socket, monitor: Socket, slotted: bool) -> None:
+    def __init__(self, touched: set[_Connection], desired: DesiredPeer, socket: Socket, monitor: Socket, slotted: bool) -> None:
         super().__init__()
-        self._port = port
+        self._touched = touched
         self.desired = desired
         self.socket = socket
+        # Without pyzmq's outer method, which costs as much as the send.
+        self._write = super(zmq.Socket, socket).send
+        self.question = (socket, POLLIN)
         self.monitor = monitor
         self.slotted = slotted
+        self.lone = False
+        """The last wake-up was for one frame: the next one probably is, too."""
         self.suspect = False
         self.at_odds = False
         """One end could not read what the other said: the next attempt is not likely to end better."""
@@ -49,11 +57,11 @@ class _Connection(Link):
         return self.send_slot(NO_SLOT, frame)
 
     def send_slot(self, slot: bytes, frame: Frame) -> bool:
-        self._port.touched(self)
+        self._touched.add(self)
         try:
             if self.slotted:
-                self.socket.send(slot, NOBLOCK_MORE)
-            self.socket.send(frame, NOBLOCK)
+                self._write(slot, NOBLOCK_MORE)
+            self._write(frame, NOBLOCK)
         except zmq.ZMQError:
             # Closed, or a queue without end: the monitor or the next tick ends the link.
             self.suspect = True
@@ -124,7 +132,7 @@ class ConnectedPort:
             connection = self._connections.get(gone.link)
             if connection is not None:
                 # An agent that is replaced did not leave by itself, but what it could still say is on its way: read it first.
-                self._drain_connection(connection, FAREWELL_FRAMES)
+                self._take(connection, FAREWELL_FRAMES)
                 # What it said may have been BYE, which has dropped it.
                 if not connection.socket.closed:
                     self._drop(connection, crashed=False, say_bye=True)
@@ -154,15 +162,25 @@ class ConnectedPort:
     def ready(self) -> bool:
         """Whether frames wait whose edge a send may have swallowed."""
         # After this question the descriptors tell of everything new.
-        touched, self._touched = self._touched, set()
-        self._found.extend(connection for connection in touched if not connection.socket.closed and readable(connection.socket))
+        touched = [connection for connection in self._touched if not connection.socket.closed]
+        self._touched.clear()
+        if touched and (answers := zmq_poll([connection.question for connection in touched], 0)):
+            readable = {socket for socket, _ in answers}
+            self._found.extend(connection for connection in touched if connection.socket in readable)
         return bool(self._found)
 
     def drain_one(self, socket: Socket, budget: int) -> bool:
         """Drain the socket whose descriptor is ready."""
         for connection in self._connections.values():
             if connection.socket is socket:
-                return self._drain_connection(connection, budget)
+                if connection.lone:
+                    # To find out by `ready` that there is no other costs less than the exception of another `recv`.
+                    self._touched.add(connection)
+                    self._take(connection, 1)
+                    return False
+                count = self._take(connection, budget)
+                connection.lone = count == 1
+                return count == budget
             if connection.monitor is socket:
                 self._on_monitor(connection)
                 return False
@@ -174,7 +192,8 @@ class ConnectedPort:
         more = False
         for connection in found or list(self._connections.values()):
             if not connection.socket.closed:
-                more |= self._drain_connection(connection, budget)
+                connection.lone = False
+                more |= self._take(connection, budget) == budget
         return more
 
     def tick(self, now: float) -> None:
@@ -204,10 +223,6 @@ class ConnectedPort:
             if due <= now and link not in self._connections:
                 self._open(self._peers[link])
 
-    def touched(self, connection: _Connection) -> None:
-        """A frame is being sent on this connection."""
-        self._touched.add(connection)
-
     # -- inside
 
     def _open(self, desired: DesiredPeer) -> None:
@@ -219,7 +234,7 @@ class ConnectedPort:
                 log.warning("cannot connect to %s at %s: %s; trying again", desired.link, desired.endpoint, error)
             self._try_again(desired.link, RETRY_MAX_SECONDS)
             return
-        connection = self._connections[desired.link] = _Connection(self, desired, socket, monitor, self._slotted)
+        connection = self._connections[desired.link] = _Connection(self._touched, desired, socket, monitor, self._slotted)
         connection.send(frames.encode_control(frames.HELLO, self._identity.fields()))
         self._reactor.changed(self)
 
@@ -250,37 +265,42 @@ class ConnectedPort:
             raise
         return socket, monitor
 
-    def _drain_connection(self, connection: _Connection, budget: int) -> bool:
+    def _take(self, connection: _Connection, budget: int) -> int:
+        """Take frames; returns how many, `budget` when the rest has to wait."""
         recv, slotted, slot, handles = connection.socket.recv, self._slotted, NO_SLOT, not self._pumped
         count = 0
         try:
-            for count in range(budget):  # noqa: B007 - how many came is asked behind the loop
+            while count < budget:
                 if slotted:
                     slot = recv(NOBLOCK)
                 if self._zero_copy:
                     part = recv(NOBLOCK, copy=False)
+                    count += 1
                     if frames.is_data(part) and connection.up:
                         self._on_batch(connection, part, slot)
                     else:
                         self._on_frame(connection, part.bytes, slot)
                 else:
-                    self._on_frame(connection, recv(NOBLOCK), slot)
+                    frame = recv(NOBLOCK)
+                    count += 1
+                    self._on_frame(connection, frame, slot)
                 if connection.socket.closed:
-                    return False
+                    return 0
                 if handles and time.monotonic() >= self._reactor.turn_over:
-                    return True
+                    return budget
         except zmq.Again:
             self._touched.discard(connection)
-            return False
         finally:
             if count:
                 connection.heard = time.monotonic()
-        return True
+        return count
 
     def _on_frame(self, connection: _Connection, frame: bytes, slot: bytes) -> None:
         try:
             kind = frames.kind(frame)
-            if kind == frames.PING:
+            if connection.up and kind in _COMMON:
+                self._user.link_frame(connection, kind, frame, slot)
+            elif kind == frames.PING:
                 connection.send(frames.encode_control(frames.PONG))
             elif kind == frames.WELCOME and not connection.up:
                 connection.peer = Identity.parse(frames.decode_control(frame)[1])
@@ -320,7 +340,7 @@ class ConnectedPort:
         except zmq.Again:
             return
         # What was acknowledged before the loss still counts.
-        self._drain_connection(connection, 1 << 30)
+        self._take(connection, 1 << 30)
         if not connection.socket.closed:
             self._lost(connection, "disconnected")
 

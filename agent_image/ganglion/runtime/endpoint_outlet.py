@@ -31,6 +31,9 @@ LONE_SECONDS = 0.0002
 """Outside the loop's turns (a function that blocks the loop), a message leaves at once when nothing was sent for so long before it."""
 COALESCE_SECONDS = 0.001
 """There, a batch that grew for so long leaves with the next send."""
+SERVE_SECONDS = 0.02
+"""There, acknowledgements are read so often, or when half of the high water mark is used: to read each at once would keep the I/O thread from
+sending what was just sent, where there are fewer CPUs than threads."""
 
 FIRST_BATCH, LEAST_BATCH = 16, 4
 QUICK_SECONDS, SLOW_SECONDS = 0.05, 0.2
@@ -90,6 +93,8 @@ class EndpointOutlet:
         self._runs = causal.Runs() if channel.role == "Push" else None
         self._flushed_at = 0.0
         self._sent_at = 0.0
+        self._serve_at = 0.0
+        self._low = channel.high_water_mark // 2
         self._wired: int | None = None
         self._waiting: dict[int, OnReply] = {}
         self._timeouts: dict[float, deque[tuple[float, int]]] = {}
@@ -139,8 +144,9 @@ class EndpointOutlet:
             if now - self._sent_at > LONE_SECONDS or now - self._flushed_at > COALESCE_SECONDS:
                 self._flushed_at = now
                 self.flush()
-                if not self._flags:
-                    # Not for a request: its reply could be read here, before anybody waits for it.
+                # Not for a request: its reply could be read here, before anybody waits for it.
+                if not self._flags and (now >= self._serve_at or self._room <= self._low or self._sender.pending):
+                    self._serve_at = now + SERVE_SECONDS
                     self._reactor.serve()
             self._sent_at = now
             if not self._reactor.flush_pending:
@@ -349,7 +355,7 @@ class EndpointOutlet:
         frame = frames.encode_data(self.stream, self._first, bodies, flags=self._flags, ext=ext)
         count = len(bodies)
         runs = self._runs.seal(count) if self._runs is not None else ()
-        self._sender.offer(frame, tokens=(count, runs, _monotonic()))
+        self._sender.offer(frame, frames.DataHead(self._flags, count, self.stream, self._first, 0), (count, runs, _monotonic()))
         self._first += count
         self._room -= count
         self._bodies = []

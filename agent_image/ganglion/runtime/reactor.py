@@ -39,12 +39,13 @@ PUMP_SECONDS = 0.25
 """Longest sleep inside a blocking call between two looks at timers."""
 
 
-_EVENTS, _POLLIN = zmq.EVENTS, int(zmq.POLLIN)
+POLLIN = int(zmq.POLLIN)
+_EVENTS = zmq.EVENTS
 
 
 def readable(socket: Socket) -> bool:
     """Whether `recv` would return a message now."""
-    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
+    return bool(int(socket.getsockopt(_EVENTS)) & POLLIN)
 
 
 class Source(Protocol):

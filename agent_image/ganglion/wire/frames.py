@@ -44,6 +44,8 @@ _U32 = struct.Struct("<I")
 _BIG_ENDIAN = struct.pack("=H", 1) == b"\0\1"
 
 DATA_HEADER_BYTES = _DATA.size
+_ALONE = DATA_HEADER_BYTES + _U32.size
+"""Where the body of a batch of one begins."""
 
 _encode_map = msgspec.msgpack.Encoder().encode
 _decode_map = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -180,6 +182,10 @@ def decode_data(frame: Buffer) -> Data:
         FrameError: not a DATA frame, or its lengths do not add up to the frame's.
     """
     head = data_head(frame)
+    if head.n == 1 and not head.flags & (FLAG_EXT | FLAG_SKIP):
+        if _U32.unpack_from(frame, DATA_HEADER_BYTES)[0] != len(frame) - _ALONE:
+            raise FrameError(f"the body of a DATA frame of {len(frame)} bytes has another length")
+        return Data(head, {}, (_ALONE, len(frame)), frame)
     begin = _lengths_at(head)
     start = begin + 4 * head.n
     lengths = array("I")
