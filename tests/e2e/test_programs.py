@@ -18,7 +18,7 @@ IMAGE = "localhost/ganglion-test-programs:dev"
 COUNT = 400
 ASKED = 50
 HEARD = 300
-"""Publications that each subscriber prints."""
+"""Publications that each subscriber prints, a peer those of each publisher: one may begin long before the other."""
 # Channels by what the plain programs do there: (socket, its arguments, role, pattern, the channel's own fields).
 PLAIN: dict[str, tuple[str, str, str, str, dict[str, Any]]] = {
     "push-acked": ("push", f"{COUNT} $TAG", "Push", "PushPull", {"bind": "Push"}),
@@ -44,7 +44,7 @@ CODE = """
 
     class Peer(Agent):
         def on_init(self):
-            self.tag, self.number, self.printed = self.get_attr("tag"), 0, 0
+            self.tag, self.number, self.printed = self.get_attr("tag"), 0, {}
             self.each(0.01, self.publish)
             self.after(0.0, self.push)
             self.after(0.0, self.ask)
@@ -59,8 +59,9 @@ CODE = """
             self.say("push-quick", value)
 
         def published(self, value, topic):
-            self.printed += 1
-            if self.printed <= self.get_attr("heard"):
+            publisher = bytes(value[:1])
+            self.printed[publisher] = self.printed.get(publisher, 0) + 1
+            if self.printed[publisher] <= self.get_attr("heard"):
                 self.say("publish", value)
 
         def publish(self):
@@ -167,7 +168,7 @@ def _complete(heard: Heard, plane: str) -> bool:
         and all(len(_at(heard, f"pull-{kind}-{plane}", *PROGRAMS)) >= COUNT for kind in ("acked", "quick"))
         and len(_at(heard, f"ask-{plane}", *PROGRAMS)) >= 2 * ASKED
         and len(_at(heard, f"answer-{plane}", peer_)) >= ASKED
-        and len(heard.get((peer_, f"publish-{plane}"), [])) >= HEARD
+        and all(sum(text[0] == tag for text in heard.get((peer_, f"publish-{plane}"), [])) >= HEARD for tag in "cp")
         and all(len(heard.get((name, f"subscribe-{plane}"), [])) >= HEARD for name in PROGRAMS)
     )
 
@@ -185,7 +186,6 @@ def _assert_exact(heard: Heard, plane: str) -> None:
             assert heard.get((name, alias)), f"{name} got nothing on {alias}"
         _assert_gapless(name, heard[name, f"subscribe-{plane}"])
     _assert_gapless(peer_, heard[peer_, f"publish-{plane}"])
-    assert {text[0] for text in heard[peer_, f"publish-{plane}"]} == {"c", "p"}
 
 
 def _assert_gapless(name: str, texts: list[str]) -> None:
