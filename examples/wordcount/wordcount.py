@@ -73,11 +73,12 @@ class Totals:
 
 
 def plain(folder: Path, passes: int) -> dict[str, Any]:
-    """The same count in one loop of one process."""
+    """The same count in one loop of one process, which reads each file once: each pass finds in it what the first one found."""
     totals = Totals()
-    for turn in range(passes):
-        for path in files(folder):
-            totals.add(turn, str(path.relative_to(folder)), count(path.read_bytes()))
+    for path in files(folder):
+        words = count(path.read_bytes())
+        for turn in range(passes):
+            totals.add(turn, str(path.relative_to(folder)), words)
     return totals.report()
 
 
