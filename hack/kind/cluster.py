@@ -210,7 +210,7 @@ class Cluster:
         return [
             item["metadata"]["name"]
             for item in listed
-            if not any(taint["effect"] == "NoSchedule" for taint in item["spec"].get("taints", []))
+            if not any(taint["effect"] in {"NoSchedule", "NoExecute"} for taint in item["spec"].get("taints", []))
         ]
 
     def _remember(self, **changes: Any) -> None:

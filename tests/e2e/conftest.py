@@ -21,17 +21,21 @@ HERE = Path(__file__).parent
 def pytest_configure(config: pytest.Config) -> None:
     """Register the tier's own marker."""
     config.addinivalue_line("markers", "alone: disturbs everybody else on the cluster, so that nothing may run beside it")
+    config.addinivalue_line("markers", "spare: breaks the spare node, so that nothing else that does may run beside it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, so that no file can forget it; those that need the cluster for themselves come last."""
+    """Mark every test of this folder, so that no file can forget it.
+
+    Those that break the spare node come first, for they take long; those that need the cluster for themselves come last.
+    """
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
             own = item.get_closest_marker("timeout")
             # Of the test alone: the cluster and the images that the first tests wait for have bounds of their own.
             item.add_marker(pytest.mark.timeout(own.args[0] if own else 300, func_only=True), append=False)
-    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, item.get_closest_marker("spare") is None))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -75,5 +79,8 @@ def operator(kind: KindCluster) -> KindCluster:
 @pytest.fixture(autouse=True)
 def turn(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests run beside each other; one that is marked `alone` waits for the others, and they for it."""
-    with _held("turn", fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH):
+    with ExitStack() as stack:
+        if request.node.get_closest_marker("spare"):
+            stack.enter_context(_held("spare", fcntl.LOCK_EX))
+        stack.enter_context(_held("turn", fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH))
         yield

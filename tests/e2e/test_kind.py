@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.support.cluster import KindCluster
 from tests.support.wait import wait_for
 
@@ -76,6 +78,7 @@ def test_agent_shaped_pod_runs(kind: KindCluster) -> None:
         assert said == {"parts": 3, "sidecar": 200, "api": api}
 
 
+@pytest.mark.spare
 def test_crash_back_off_is_lowered(kind: KindCluster) -> None:
     """The kubelets run with it: faults that tests inject must not wait for minutes."""
     for node in kind.nodes:
@@ -83,6 +86,7 @@ def test_crash_back_off_is_lowered(kind: KindCluster) -> None:
         assert served["kubeletconfig"]["crashLoopBackOff"] == {"maxContainerRestartPeriod": "1s"}
 
 
+@pytest.mark.spare
 def test_paused_node_is_noticed_and_returns(kind: KindCluster) -> None:
     """Freezing the only node stops the API server with it; it answers again when thawed."""
     node = kind.nodes[-1]

@@ -11,37 +11,29 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.chart import SYSTEM
 from tests.e2e.faults import kill_container
 from tests.e2e.wordcount import WordCount
-from tests.support.cluster import KindCluster
+from tests.support.cluster import SPARE, KindCluster
 from tests.support.wait import wait_for
 
 HOST = "kubernetes.io/hostname"
 KUBELET = "/var/lib/kubelet/config.yaml"
 
 
-def _workers(kind: KindCluster) -> list[str]:
-    """Nodes that take ordinary pods and do not hold the control plane."""
-    if len(kind.nodes) < 3:
-        pytest.skip("needs three nodes (GANGLION_KIND_NODES=3)")
-    return kind.nodes[1:]
+def _on(*nodes: str, **spec: Any) -> dict[str, Any]:
+    terms = [{"matchExpressions": [{"key": HOST, "operator": "In", "values": list(nodes)}]}]
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    return {"affinity": affinity, "tolerations": [{"key": SPARE, "operator": "Exists"}], **spec}
 
 
-def _on(node: str, **spec: Any) -> dict[str, Any]:
-    return {"nodeSelector": {HOST: node}, **spec}
-
-
-@pytest.mark.alone
+@pytest.mark.spare
 @pytest.mark.timeout(600, func_only=True)
 def test_a_node_that_hangs_for_good_costs_nothing(operator: KindCluster) -> None:
-    nodes = _workers(operator)
-    [system] = operator.get("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator")["items"]
-    # A Job's pod holds its work in memory, so it must not hang; whatever else runs on the other node does.
-    kept = system["spec"]["nodeName"]
-    [lost] = [node for node in nodes if node != kept]
+    lost = operator.spare
+    # A Job's pod holds its work in memory, so it must not hang. Everything but some of the workers runs elsewhere.
+    kept = operator.nodes[1]
     spread = {"maxSkew": 1, "topologyKey": HOST, "whenUnsatisfiable": "ScheduleAnyway"}
-    patches = {"ventilator": _on(kept), "sink": _on(kept), "worker": {"replicas": 4, "topologySpreadConstraints": [spread]}}
+    patches = {"worker": _on(kept, lost, replicas=4, topologySpreadConstraints=[spread])}
     with operator.namespace("node") as namespace:
         run = WordCount(operator, namespace, passes=40, patches=patches)
         run.apply()
@@ -103,10 +95,10 @@ def default_back_off(kind: KindCluster, node: str) -> Iterator[None]:
         restart(f"mv {KUBELET}.fast {KUBELET}", lowered=True)
 
 
-@pytest.mark.alone
+@pytest.mark.spare
 @pytest.mark.timeout(400, func_only=True)
 def test_kills_at_the_default_back_off_lose_nothing(operator: KindCluster) -> None:
-    node = _workers(operator)[-1]
+    node = operator.spare
     with default_back_off(operator, node), operator.namespace("backoff") as namespace:
         run = WordCount(operator, namespace, passes=20, patches={"worker": _on(node, replicas=2)})
         run.apply()

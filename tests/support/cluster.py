@@ -20,6 +20,8 @@ from hack.kind.provider import Provider
 from tests.support.wait import wait_for
 
 _READING = {"get", "logs"}
+SPARE = "ganglion.dev/spare"
+"""Taint of the node that tests may break while others run; who tolerates it may go there."""
 
 
 class _Unreachable(subprocess.CalledProcessError):
@@ -129,6 +131,17 @@ class KindCluster:
         finally:
             self.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
+    @property
+    def spare(self) -> str:
+        """The node that tests may break while others run.
+
+        Raises:
+            LookupError: there are fewer than three nodes.
+        """
+        if len(self.nodes) < 3:
+            raise LookupError(f"{len(self.nodes)} nodes: none is spare; make three (GANGLION_KIND_NODES=3)")
+        return self.nodes[-1]
+
     def on_node(self, node: str, *command: str, timeout: float = 60.0) -> str:
         """Run a command as root on a node, in its network namespace, and return its stdout."""
         return self.engine.run("exec", self._known(node), *command, timeout=timeout)
@@ -182,7 +195,7 @@ def kept() -> bool:
 
 @contextlib.contextmanager
 def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, keep: bool = False) -> Iterator[KindCluster]:
-    """A cluster with the project's images loaded.
+    """A cluster with the project's images loaded. Of three nodes the last is spare, and the control plane takes ordinary pods instead.
 
     Arguments:
         nodes: number of nodes, control plane included.
@@ -199,8 +212,13 @@ def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, k
     image = os.environ.get("GANGLION_KIND_NODE_IMAGE", "")
     try:
         cluster.up(Options(name=chosen, nodes=nodes, fast_restart=fast_restart), provider, image=image)
-        cluster.load(["agent", "operator"])
-        yield KindCluster(cluster)
+        kind = KindCluster(cluster)
+        if nodes >= 3:
+            kind.kubectl("taint", "nodes", kind.nodes[0], "node-role.kubernetes.io/control-plane:NoSchedule-", "--overwrite")
+            # With what runs there already: a name server of the cluster that hangs with the node would disturb everybody.
+            kind.kubectl("taint", "nodes", kind.nodes[-1], f"{SPARE}:NoExecute", "--overwrite")
+        cluster.load(["agent", "operator"], kind.nodes if nodes >= 3 else ())
+        yield kind
     finally:
         if not keep:
             cluster.delete()
