@@ -28,7 +28,8 @@ _RECEIVING = ("Pull", "Sub", "Rep")
 _NAME_SERVER = (
     Rule(
         "spec",
-        "self.adHoc == 'Forbidden' || self.security == 'Curve'",
+        # Without defaults, too: the schema's own default of `spec` is judged before they are filled in.
+        "!has(self.adHoc) || self.adHoc == 'Forbidden' || !has(self.security) || self.security == 'Curve'",
         "`adHoc: Allowed` must go with `security: Curve`; what such programs send each other is trusted",
         lambda s: s["adHoc"] == "Forbidden" or s["security"] == "Curve",
         field="adHoc",
