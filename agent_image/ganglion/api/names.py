@@ -16,6 +16,7 @@ MANAGED_BY = "ganglion-operator"
 NAMESERVER_PORT = 7500
 HEALTH_PORT = 7501
 AD_HOC_PORT = 7502
+AD_HOC_RELAY_PORT = 7503
 DATA_PORT_BASE = 7600
 DATA_PORT_COUNT = 64
 AGENT_CONTAINER = "agent"
@@ -27,6 +28,11 @@ USER_ID = 65532
 def agents_service(nameserver: str) -> str:
     """Headless Service that gives the agents' pods stable names."""
     return f"{nameserver}-agents"
+
+
+def nameserver_account(nameserver: str) -> str:
+    """ServiceAccount, Role and RoleBinding of a name server."""
+    return f"{nameserver}-nameserver"
 
 
 def token_audience(namespace: str, nameserver_uid: str, agent: str) -> str:

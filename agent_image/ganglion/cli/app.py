@@ -15,6 +15,7 @@ _COMMANDS = {
     "down": ("ganglion.cli.change", "Shut a running domain down in order."),
     "get": ("ganglion.cli.inspect", "Show name servers, channels, agents or replicas."),
     "logs": ("ganglion.cli.inspect", "Show what an agent printed."),
+    "connect": ("ganglion.cli.connect", "Let a program on this machine take part in a domain of a cluster."),
     "stack": ("ganglion.cli.stack", "Show where every thread of an agent is now."),
     "scale": ("ganglion.cli.change", "Change an agent's number of replicas."),
     "delete": ("ganglion.cli.change", "End and remove an agent, a channel or the name server."),

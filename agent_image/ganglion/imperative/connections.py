@@ -18,6 +18,7 @@ import zmq
 from ganglion.imperative import frames
 from ganglion.imperative.control import be_patient
 from ganglion.imperative.errors import CallTimeout, CommunicationError
+from ganglion.imperative.routes import route
 from ganglion.imperative.secret import domain_keys
 from ganglion.imperative.settings import config
 from ganglion.imperative.sockets import plain_send
@@ -100,7 +101,7 @@ class Connection:
         self.socket.set(zmq.RCVTIMEO, SLICE_MS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain_soon = False
-        self.socket.connect(endpoint)
+        self.socket.connect(route(endpoint))
         self.look()
 
     def look(self) -> None:

@@ -18,6 +18,7 @@ from ganglion.imperative.frames import Record
 from ganglion.imperative.hosts import bind_tcp, numeric_host, tcp_endpoint
 from ganglion.imperative.leases import BEAT_SECONDS
 from ganglion.imperative.ports import Call, CallPort
+from ganglion.imperative.routes import route
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_context, make_socket
@@ -152,7 +153,7 @@ class Control:
             keys = domain_keys()
             self._nameserver = make_socket(self.context, zmq.DEALER, curve=keys, server_key=keys.public)
             be_patient(self._nameserver)
-            self._nameserver.connect(endpoint)
+            self._nameserver.connect(route(endpoint))
             self._poller.register(self._nameserver, zmq.POLLIN)
             self._record = record
             self._beat()

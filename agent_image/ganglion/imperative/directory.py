@@ -13,8 +13,10 @@ import signal
 import sys
 import threading
 
+from ganglion.imperative.addresses import address_to_host_port
 from ganglion.imperative.hosts import tcp_endpoint
 from ganglion.imperative.nameserver import NameServer, NameServerProcess
+from ganglion.imperative.relay import Relay
 from ganglion.imperative.secret import derive
 from ganglion.imperative.trust import loads_data
 from ganglion.sdk.errors import NotSupported
@@ -57,6 +59,7 @@ def main() -> int:
         return 1
     # Not what it advertises: the name server's own host is how it is found.
     print(tcp_endpoint(host.strip("[]"), running.control.port), flush=True)  # noqa: T201
+    relay = _relay(asked.get("relay", ""), running)
 
     def follow() -> None:
         for line in sys.stdin:
@@ -68,8 +71,24 @@ def main() -> int:
     try:
         running.serve()
     finally:
+        if relay is not None:
+            relay.close()
         running.close()
     return 0
+
+
+def _relay(address: str, running: NameServerProcess) -> Relay | None:
+    """The way to the agents for programs outside of the cluster, where it is wanted."""
+    host, port = address_to_host_port(address or None)
+    if host is None:
+        return None
+
+    def permits(wanted: str) -> bool:
+        with running.lock:
+            records = [running.leases.get(name) for name in running.leases]
+        return any(wanted == address_to_host_port(record.control.removeprefix("tcp://"))[0] for record in records if record is not None)
+
+    return Relay(host, port or 0, permits, running.control.port)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ganglion.imperative.errors import CallTimeout, CommunicationError, NamingEr
 from ganglion.imperative.frames import Record
 from ganglion.imperative.futures import Future
 from ganglion.imperative.host import end_by_force
+from ganglion.imperative.membership import membership
 from ganglion.imperative.settings import config, nameserver_address
 
 POLL_SECONDS = 0.05
@@ -22,6 +23,7 @@ SHORT_SECONDS = 2.0
 """Bound of what answers at once when it answers at all."""
 LEAST_SECONDS = 0.5
 """A call is given so much although the time is over: on a busy machine an answer takes a moment."""
+_LOCAL = "tcp://127.0.0.1:"
 _NEVER_SAFE = frozenset({"run", "get_attr", "kill", "safe_call", "concurrent", "is_running", "member"})
 _OWN = frozenset({"_name", "_nsaddr", "_safe_default", "_record", "_methods", "_mode", "_seconds"})
 
@@ -239,6 +241,11 @@ class Proxy:
                 raise CommunicationError(f"the name server at {self._nsaddr} is gone: {error}") from error
             if record is None:
                 raise NamingError(f"unknown name: {self._name}")
+            mine = membership()
+            if mine is not None and record.control.startswith(_LOCAL) and mine.host not in _LOCAL:
+                raise CommunicationError(
+                    f"agent {self._name!r} runs outside of the cluster: it can call and connect to agents in pods, they cannot reach it"
+                )
             object.__setattr__(self, "_record", record)
         return record
 

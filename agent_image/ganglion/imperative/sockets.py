@@ -21,6 +21,7 @@ from ganglion.imperative.addresses import (
     unique_identifier,
 )
 from ganglion.imperative.hosts import advertised, bind_tcp, numeric_host
+from ganglion.imperative.routes import route
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config, linger_ms
 from ganglion.imperative.trust import permitted_codec
@@ -167,7 +168,7 @@ class Sockets:
             if address.kind == "REQ":
                 entry.monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
                 entry.monitor.linger = 0
-            socket.connect(address.endpoint)
+            socket.connect(route(address.endpoint))
         except BaseException:
             socket.close(0)
             raise

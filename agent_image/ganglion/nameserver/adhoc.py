@@ -43,10 +43,12 @@ class AdHocDirectory:
         address: `tcp://IP:port` to bind; port `*` is any free one.
         keys: of the name server.
         uid: of the NameServer.
+        relay: host:port where programs outside of the cluster come in by forwarded ports; empty: nowhere.
     """
 
-    def __init__(self, address: str, keys: CurveKeys, uid: str) -> None:
+    def __init__(self, address: str, keys: CurveKeys, uid: str, relay: str = "") -> None:
         self._address = address
+        self._relay = relay
         self._secret = ad_hoc_secret(keys, uid)
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -72,7 +74,7 @@ class AdHocDirectory:
         self._process = process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"address": self._address, "secret": self._secret}).encode() + b"\n")
+        process.stdin.write(json.dumps({"address": self._address, "secret": self._secret, "relay": self._relay}).encode() + b"\n")
         line = b""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):

@@ -27,6 +27,14 @@ class Authenticator(Protocol):
         """
         ...
 
+    def admit(self, join: Join) -> None:
+        """Judges a program outside of the cluster that wants to make ad-hoc agents.
+
+        Raises:
+            AuthError: refused.
+        """
+        ...
+
 
 class SecretAuthenticator:
     """A random secret that the supervisor of a laptop gives to its children.
@@ -50,3 +58,7 @@ class SecretAuthenticator:
         if not hmac.compare_digest(join.token, self._secret):
             raise AuthError("the join secret is wrong")
         return 0
+
+    def admit(self, join: Join) -> None:
+        """See `Authenticator`."""
+        self.verify(join)

@@ -28,6 +28,7 @@ class Options:
     join_secret_file: Path | None
     admin_socket: Path | None
     ad_hoc_address: str
+    ad_hoc_relay: str
     remote_code: Literal["Forbidden", "Trusted"]
     shutdown_timeout: float
     health_port: int
@@ -72,6 +73,12 @@ _FLAGS: tuple[tuple[str, str, str, str], ...] = (
     ("join-secret-file", "GANGLION_JOIN_SECRET_FILE", "", "join secret, instead of tokens"),
     ("admin-socket", "GANGLION_ADMIN_SOCKET", "", "ipc path of the supervisor's socket, instead of the Kubernetes API"),
     ("ad-hoc-address", "GANGLION_AD_HOC_ADDRESS", "", "tcp://IP:port of the directory of agents that programs make; unset: they may not"),
+    (
+        "ad-hoc-relay",
+        "GANGLION_AD_HOC_RELAY",
+        "",
+        "host:port for programs outside of the cluster, which `ganglion connect` forwards; unset: none",
+    ),
     ("remote-code", "GANGLION_REMOTE_CODE", "Forbidden", "whether these may send each other code: Forbidden or Trusted"),
     ("shutdown-timeout", "GANGLION_SHUTDOWN_TIMEOUT_SECONDS", "60", "seconds for the end of the domain"),
     ("health-port", "GANGLION_HEALTH_PORT", "0", "HTTP port of probes and metrics; 0 is off"),
@@ -108,6 +115,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         join_secret_file=path(values.join_secret_file),
         admin_socket=path(values.admin_socket),
         ad_hoc_address=values.ad_hoc_address,
+        ad_hoc_relay=values.ad_hoc_relay,
         remote_code=_choice("GANGLION_REMOTE_CODE", values.remote_code, "Forbidden", "Trusted"),  # type: ignore[arg-type]
         shutdown_timeout=_number("GANGLION_SHUTDOWN_TIMEOUT_SECONDS", values.shutdown_timeout, 1, 86400),
         health_port=int(_number("GANGLION_HEALTH_PORT", values.health_port, 0, 65535)),

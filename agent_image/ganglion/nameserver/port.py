@@ -17,8 +17,8 @@ from ganglion.nameserver.reading import SocketReader
 from ganglion.nameserver.registry import Registry
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_context, make_socket
 from ganglion.runtime.zap import ANY_KEY, ZapHandler, ZapPolicy
-from ganglion.wire.control import Beat, Bye, Notice, Refuse, decode, encode
-from ganglion.wire.join import MAGIC, JoinError, decode_join
+from ganglion.wire.control import AdHoc, Beat, Bye, Notice, Refuse, decode, encode
+from ganglion.wire.join import MAGIC, VISITOR, JoinError, decode_join
 
 log = logging.getLogger(__name__)
 
@@ -151,12 +151,22 @@ class JoinPort:
         except JoinError as error:
             self._refuse_join(session, Refuse(reason=error.reason, message=str(error), retry=False), "a peer")
             return
+        visits = join.agent == VISITOR
         try:
-            issued = self._authenticator.verify(join)
+            issued = 0
+            if visits:
+                self._authenticator.admit(join)
+            else:
+                issued = self._authenticator.verify(join)
         except AuthError as error:
             self.counts["join_NotAuthenticated"] += 1
             self._log("join of %s refused: %s", join.replica, error)
             self._send(session, encode(Refuse(reason="NotAuthenticated", message="not authenticated", retry=True)))
+            return
+        if visits:
+            # It learns what programs in pods learn of their sidecar, and becomes no member.
+            self.counts["join_visitor"] += 1
+            self._send(session, encode(AdHoc(name_server="", host=join.host, terms=self.registry.ad_hoc)))
             return
         refuse = self.registry.join(session, user_id, join, issued, now)
         if refuse is None:

@@ -50,7 +50,9 @@ class NameServer:
         keys = options.keys()
         self.registry = Registry(time.monotonic(), curve=keys is not None)
         self.port = JoinPort(self.registry, _authenticator(options), keys, self._noticed)
-        self._ad_hoc = AdHocDirectory(options.ad_hoc_address, keys, options.uid) if options.ad_hoc_address and keys is not None else None
+        self._ad_hoc: AdHocDirectory | None = None
+        if options.ad_hoc_address and keys is not None:
+            self._ad_hoc = AdHocDirectory(options.ad_hoc_address, keys, options.uid, options.ad_hoc_relay)
         self.source: DomainSource
         self._health = HealthServer(Probes(startup=self._listens, ready=self._knows, live=self._ticks, metrics=self._metrics))
         self._exposition: NameServerMetrics | None = None
@@ -238,4 +240,4 @@ def _authenticator(options: Options) -> Authenticator:
     assert isinstance(jwks, Path)
     from ganglion.nameserver.tokens import TokenAuthenticator
 
-    return TokenAuthenticator(jwks, issuer=options.token_issuer, namespace=options.namespace, uid=options.uid)
+    return TokenAuthenticator(jwks, issuer=options.token_issuer, namespace=options.namespace, uid=options.uid, name=options.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 
-from ganglion.api.names import token_audience
+from ganglion.api.names import nameserver_account, token_audience
 from ganglion.nameserver.auth import AuthError
 from ganglion.wire.join import Join
 
@@ -30,13 +30,15 @@ class TokenAuthenticator:
         jwks: file with the signer's key set; read again when it changes.
         issuer: expected `iss`.
         namespace, uid: of the NameServer; with the agent's name they make the audience.
+        name: of the NameServer.
     """
 
-    def __init__(self, jwks: Path, *, issuer: str, namespace: str, uid: str) -> None:
+    def __init__(self, jwks: Path, *, issuer: str, namespace: str, uid: str, name: str = "") -> None:
         self._path = jwks
         self._issuer = issuer
         self._namespace = namespace
         self._uid = uid
+        self._account = nameserver_account(name)
         self._keys: dict[str, jwt.PyJWK] = {}
         self._stamp: tuple[int, int, int] | None = None
         self._looked = -_LOOK_SECONDS
@@ -57,6 +59,16 @@ class TokenAuthenticator:
         if pod.get("uid") != join.uid:
             raise AuthError(f"the token is of pod UID {pod.get('uid')!r}, the replica says {join.uid!r}")
         return int(claims["iat"])
+
+    def admit(self, join: Join) -> None:
+        """See `Authenticator`: a token of the name server's own service account, requested for this purpose."""
+        self._refresh()
+        bound = self._claims(join).get("kubernetes.io")
+        if not isinstance(bound, dict) or bound.get("namespace") != self._namespace:
+            raise AuthError(f"the token is not of namespace {self._namespace!r}")
+        account = bound.get("serviceaccount")
+        if not isinstance(account, dict) or account.get("name") != self._account:
+            raise AuthError(f"the token is not of service account {self._account!r}")
 
     def _claims(self, join: Join) -> dict[str, Any]:
         try:

@@ -20,6 +20,8 @@ JOIN_VERSION = 1
 MAX_JOIN_BYTES = 8192
 MAGIC = b"GJ"
 FLAG_REJOIN = 1
+VISITOR = "ad-hoc.visitor"
+"""`agent` of a join of a program outside of the cluster, which becomes no member; no Agent can have this name."""
 
 _HEADER = struct.Struct("<2sBBQQ7H")
 _NAME = re.compile(rb"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")

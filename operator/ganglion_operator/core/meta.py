@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ganglion.api import Agent, NameServer
-from ganglion.api.names import LABEL_AGENT, LABEL_NAMESERVER, MANAGED_BY
+from ganglion.api.names import LABEL_AGENT, LABEL_NAMESERVER, MANAGED_BY, nameserver_account
 from ganglion_operator.core.kinds import AGENT, LABEL_MANAGED_BY, NAMESERVER, Body, Key, Kind
 
 LABEL_COMPONENT = "app.kubernetes.io/component"
@@ -13,7 +13,7 @@ COMPONENT_NAMESERVER = "nameserver"
 
 def account(nameserver: str) -> str:
     """ServiceAccount, Role and RoleBinding of a name server."""
-    return f"{nameserver}-nameserver"
+    return nameserver_account(nameserver)
 
 
 def token_keys(nameserver: str) -> str:

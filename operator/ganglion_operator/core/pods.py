@@ -8,6 +8,7 @@ from typing import Any
 from ganglion.api import Agent, NameServer
 from ganglion.api.names import (
     AD_HOC_PORT,
+    AD_HOC_RELAY_PORT,
     AGENT_CONTAINER,
     ANNOTATION_INTENT,
     ANNOTATION_WIRING,
@@ -332,6 +333,8 @@ def nameserver_pod(server: NameServer, key_secret: str | None, issuer: str, sett
     if server.spec.ad_hoc == "Allowed":
         ports["ad-hoc"] = AD_HOC_PORT
         values += _env(GANGLION_AD_HOC_ADDRESS=f"tcp://0.0.0.0:{AD_HOC_PORT}", GANGLION_REMOTE_CODE=server.spec.remote_code)
+        # For forwarded ports alone: those reach a pod's own loopback address.
+        values += _env(GANGLION_AD_HOC_RELAY=f"127.0.0.1:{AD_HOC_RELAY_PORT}")
     resources = server.spec.resources.to_dict() if server.spec.resources is not None else settings.nameserver_resources
     container: Body = {
         "name": "nameserver",

@@ -6,6 +6,8 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ import pytest
 import zmq
 
 from ganglion import CodecForbidden
+from ganglion.cli.connect import visit
+from ganglion.cli.errors import Failure
 from ganglion.imperative import frames
 from ganglion.imperative.failures import decode_error
 from ganglion.imperative.secret import derive
@@ -39,6 +43,12 @@ CODE = """
 
         def answer(self, message):
             return ["seen", message]
+
+        def look_for(self, name):
+            try:
+                return Proxy(name, timeout=0.1).ping()
+            except ganglion.CommunicationError as error:
+                return str(error)
 
         def on_exit(self):
             print("EXIT", self.name, flush=True)
@@ -85,19 +95,24 @@ CODE = """
 """
 
 
+def free_address() -> str:
+    """A host and a port on which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
 @contextmanager
 def domain(remote_code: str = "Forbidden", code: str = CODE) -> Iterator[World]:
     """A domain with `adHoc: Allowed`."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    with world(code, GANGLION_AD_HOC_ADDRESS=address, GANGLION_REMOTE_CODE=remote_code) as here:
+    addresses = {"GANGLION_AD_HOC_ADDRESS": f"tcp://{free_address()}", "GANGLION_AD_HOC_RELAY": free_address()}
+    with world(code, **addresses, GANGLION_REMOTE_CODE=remote_code) as here:
         yield here
 
 
-def run(here: World, name: str, function: str, **agent: Any) -> AgentProcess:
+def run(here: World, name: str, function: str, host: str = "127.0.0.1", **agent: Any) -> AgentProcess:
     """One replica of an agent without channels, with its sidecar."""
     document = here.declare(name, target=f"agents:{function}", **{"data_plane": "Sidecar", **agent})
-    return here.start(document, pod=True, GANGLION_DOMAIN="default/demo")
+    return here.start(document, pod=True, GANGLION_DOMAIN="default/demo", GANGLION_ADVERTISE_HOST=host)
 
 
 def keys_of(here: World) -> CurveKeys:
@@ -208,3 +223,67 @@ def test_a_stranger_learns_nothing() -> None:
     with domain() as here:
         assert agents(here) == []
         assert ask_directory(here, CurveKeys.generate(), pickle.dumps(("agents", (), {}), 5), seconds=1.0) is None
+
+
+OUTSIDE = """
+from ganglion import NSProxy, Proxy, run_agent
+
+if __name__ == "__main__":
+    ear = Proxy("ear")
+    assert ear.addr("in").address.host == "127.0.0.2"
+    mouth = run_agent("mouth")
+    mouth.connect(ear.addr("in"), alias="out")
+    mouth.connect(ear.addr("ask"), alias="ask")
+    for number in range(100):
+        mouth.send("out", number)
+    print("REPLY", mouth.send_recv("ask", "hello"))
+    while len(ear.get_attr("received")) < 100:
+        pass
+    print("ALL", ear.get_attr("received") == list(range(100)))
+    print("AGENTS", NSProxy().agents())
+    # A pod that looks for it is told why it cannot be reached.
+    print("BACK", ear.look_for("mouth"))
+    mouth.shutdown()
+"""
+
+
+def test_a_program_outside_takes_part(tmp_path: Path) -> None:
+    with domain() as here:
+        run(here, "ear", "listen", host="127.0.0.2").says("LISTENS 127.0.0.2")
+        port = int(here.server.endpoint.rpartition(":")[2])
+        terms = visit("demo", port, here.server.keys.public, here.server.secret_file.read_bytes())
+        script = tmp_path / "outside.py"
+        script.write_text(OUTSIDE, encoding="utf-8")
+        variables = {
+            "GANGLION_NAMESERVER_ADDRESS": f"127.0.0.1:{terms.port}",
+            "GANGLION_JOIN_SECRET": terms.secret,
+            "GANGLION_REMOTE_CODE": terms.remote_code,
+            "GANGLION_RELAY": here.server.environment["GANGLION_AD_HOC_RELAY"],
+        }
+        environment = {**os.environ, **variables}
+        done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "REPLY ['seen', 'hello']" in done.stdout
+        assert "ALL True" in done.stdout
+        assert "AGENTS ['ear', 'mouth']" in done.stdout
+        assert "BACK agent 'mouth' runs outside of the cluster" in done.stdout
+
+
+def test_the_relay_leads_to_registered_agents_alone() -> None:
+    with domain() as here, socket.create_server(("127.0.0.3", 0)) as elsewhere:
+        run(here, "ear", "listen", host="127.0.0.2").says("LISTENS 127.0.0.2")
+        host, _, port = here.server.environment["GANGLION_AD_HOC_RELAY"].rpartition(":")
+        for wanted, refused in (("127.0.0.3", 2), ("127.0.0.2", 4)):
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                request = b"\x05\x01\x00\x05\x01\x00\x01" + socket.inet_aton(wanted) + elsewhere.getsockname()[1].to_bytes(2, "big")
+                connection.sendall(request)
+                answer = b""
+                while len(answer) < 12:
+                    answer += connection.recv(12 - len(answer))
+                # Where an agent is, but nobody listens: unreachable. Anywhere else: forbidden.
+                assert answer[3] == refused
+
+
+def test_who_has_no_token_is_not_admitted() -> None:
+    with domain() as here, pytest.raises(Failure, match="not authenticated"):
+        visit("demo", int(here.server.endpoint.rpartition(":")[2]), here.server.keys.public, b"x" * 40)

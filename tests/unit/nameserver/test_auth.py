@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ganglion.nameserver.auth import AuthError, SecretAuthenticator
 from ganglion.nameserver.tokens import TokenAuthenticator
-from ganglion.wire.join import Join
+from ganglion.wire.join import VISITOR, Join
 
 ISSUER = "https://kubernetes.default.svc"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -72,7 +72,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tokens(path: Path) -> TokenAuthenticator:
-    return TokenAuthenticator(path, issuer=ISSUER, namespace="demo", uid="ns-uid")
+    return TokenAuthenticator(path, issuer=ISSUER, namespace="demo", uid="ns-uid", name="zoo")
 
 
 def test_good_token(tokens: TokenAuthenticator) -> None:
@@ -107,6 +107,42 @@ def _bound(**changes: Any) -> dict[str, Any]:
 def test_bad_claims(tokens: TokenAuthenticator, payload: dict[str, Any], reason: str) -> None:
     with pytest.raises(AuthError, match=reason):
         tokens.verify(join(sign(payload)))
+
+
+def _visitor(**changes: Any) -> dict[str, Any]:
+    """Claims of a token as `ganglion connect` requests it."""
+    bound = {"namespace": "demo", "serviceaccount": {"name": "zoo-nameserver", "uid": "sa-uid"}}
+    return claims(**{"aud": ["ganglion:demo/ns-uid/ad-hoc.visitor"], "kubernetes.io": bound, **changes})
+
+
+def _bound_to(**changes: Any) -> dict[str, Any]:
+    return {"kubernetes.io": {"namespace": "demo", "serviceaccount": {"name": "zoo-nameserver"}, **changes}}
+
+
+def test_a_visitor_with_a_token_of_the_name_servers_account_is_admitted(tokens: TokenAuthenticator) -> None:
+    tokens.admit(join(sign(_visitor()), agent=VISITOR))
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (claims(), "InvalidAudience"),
+        (_visitor(aud=["ganglion:demo/other-uid/ad-hoc.visitor"]), "InvalidAudience"),
+        (_visitor(exp=int(time.time()) - 60), "ExpiredSignature"),
+        (_visitor(**_bound_to(namespace="other")), "not of namespace 'demo'"),
+        (_visitor(**_bound_to(serviceaccount={"name": "default"})), "not of service account 'zoo-nameserver'"),
+        (_visitor(**_bound_to(serviceaccount=None)), "not of service account 'zoo-nameserver'"),
+        (_visitor(**{"kubernetes.io": "x"}), "not of namespace 'demo'"),
+    ],
+)
+def test_other_tokens_admit_no_visitor(tokens: TokenAuthenticator, payload: dict[str, Any], reason: str) -> None:
+    with pytest.raises(AuthError, match=reason):
+        tokens.admit(join(sign(payload), agent=VISITOR))
+
+
+def test_a_visitors_token_makes_no_member(tokens: TokenAuthenticator) -> None:
+    with pytest.raises(AuthError, match="InvalidAudience"):
+        tokens.verify(join(sign(_visitor())))
 
 
 def _with_public_key_as_secret(public: bytes) -> bytes:

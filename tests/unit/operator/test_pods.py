@@ -176,6 +176,8 @@ def test_a_domain_with_ad_hoc_agents_serves_their_directory(remote_code: str) ->
     [container] = nameserver_pod(server, "key", "https://issuer", SETTINGS)["spec"]["containers"]
     assert env(container)["GANGLION_AD_HOC_ADDRESS"] == "tcp://0.0.0.0:7502"
     assert env(container)["GANGLION_REMOTE_CODE"] == remote_code
+    # For forwarded ports alone: no other pod reaches it.
+    assert env(container)["GANGLION_AD_HOC_RELAY"] == "127.0.0.1:7503"
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"join": 7500, "health": 7501, "ad-hoc": 7502}
     assert {port["name"]: port["targetPort"] for port in service(server)["spec"]["ports"]} == {"join": 7500, "ad-hoc": 7502}
 
