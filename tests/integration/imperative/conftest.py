@@ -11,6 +11,7 @@ import pytest
 
 from ganglion import NSProxy, Proxy, run_agent, run_nameserver
 from ganglion.imperative import host as hosts
+from ganglion.imperative.settings import NAMESERVER_VARIABLES
 
 
 class Stage:
@@ -27,6 +28,9 @@ class Stage:
 @pytest.fixture(autouse=True)
 def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANGLION_JOIN_SECRET", secrets.token_hex(16))
+    for variable in NAMESERVER_VARIABLES:
+        # run_nameserver leaves its address there; the next test's programs must not find it.
+        monkeypatch.setenv(variable, "")
 
 
 @pytest.fixture(autouse=True)
