@@ -29,6 +29,12 @@ LOCATE_SECONDS = 10.0
 """To find the name server; longer than for a proxy, because many agents may start at once."""
 
 
+def _check_backend(backend: str) -> None:
+    if backend not in ("process", "thread"):
+        advice = "; a pod of its own is what an Agent manifest makes" if backend == "pod" else ""
+        raise ValueError(f"backend: found {backend!r}; must be process or thread{advice}")
+
+
 def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, backend: Backend = "process") -> NSProxy:
     """Start a name server.
 
@@ -41,6 +47,7 @@ def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, bac
     Raises:
         AgentStartError: the address is in use, or not this host's.
     """
+    _check_backend(backend)
     text = f":{addr}" if isinstance(addr, int) else addr
     name, port = address_to_host_port(text)
     where = name or default_host()
@@ -108,6 +115,7 @@ def run_agent(
         EncodeError: an attribute, or the class, cannot travel to another process.
         TimeoutError: no name server answers.
     """
+    _check_backend(backend)
     if on_error not in ("Continue", "Stop"):
         raise ValueError(f"on_error: found {on_error!r}; must be Continue or Stop")
     if not (isinstance(base, type) and issubclass(base, Agent)):

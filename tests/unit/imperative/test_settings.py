@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ganglion import run_agent, run_nameserver
 from ganglion.imperative.secret import join_secret
 from ganglion.imperative.settings import read
 from ganglion.local.state import StateDirectory
@@ -17,6 +19,12 @@ from ganglion.local.state import StateDirectory
 def test_safe_is_what_it_says(text: str, value: bool) -> None:
     assert read({"OSBRAIN_DEFAULT_SAFE": text})["SAFE"] is value
     assert read({"GANGLION_DEFAULT_SAFE": text})["SAFE"] is value
+
+
+@pytest.mark.parametrize("make", [run_agent, run_nameserver])
+def test_a_backend_that_there_is_not_is_refused(make: Any) -> None:
+    with pytest.raises(ValueError, match="backend: found 'pod'; must be process or thread; a pod of its own is what an Agent"):
+        make("x", backend="pod")
 
 
 def test_what_is_no_answer_is_refused() -> None:
