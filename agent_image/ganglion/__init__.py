@@ -9,7 +9,15 @@ if TYPE_CHECKING:
     from ganglion.errors import GanglionError
     from ganglion.imperative.addresses import AgentAddress, AgentChannel, SocketAddress
     from ganglion.imperative.agents import run_agent, run_nameserver
-    from ganglion.imperative.errors import AdHocForbidden, AgentNameTaken, AgentStartError, CallTimeout, CommunicationError, NamingError
+    from ganglion.imperative.errors import (
+        AdHocForbidden,
+        AgentNameTaken,
+        AgentStartError,
+        CallTimeout,
+        CommunicationError,
+        NamingError,
+        SignatureError,
+    )
     from ganglion.imperative.forwarder import Forwarder, run_forwarder
     from ganglion.imperative.futures import Future
     from ganglion.imperative.logger import Logger, run_logger
@@ -63,6 +71,7 @@ __all__ = [
     "ReplierLost",
     "RequestTimeout",
     "SendTimeout",
+    "SignatureError",
     "SocketAddress",
     "StreamEnded",
     "UnknownCodec",
@@ -85,6 +94,7 @@ _HOMES = {
         "CallTimeout",
         "CommunicationError",
         "NamingError",
+        "SignatureError",
     ),
     "ganglion.imperative.forwarder": ("Forwarder", "run_forwarder"),
     "ganglion.imperative.futures": ("Future",),

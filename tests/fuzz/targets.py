@@ -15,13 +15,17 @@ from typing import Any
 
 import msgspec
 import zmq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ganglion.codecs import CodecError, get_codec
 from ganglion.errors import GanglionError
 from ganglion.imperative import frames as calls
 from ganglion.imperative import ports, requests
 from ganglion.imperative.addresses import address_to_host_port
+from ganglion.imperative.envelope import MAGIC, EnvelopeError, open_envelope
+from ganglion.imperative.errors import SignatureError
 from ganglion.imperative.nameserver import NameServerProcess
+from ganglion.imperative.signing import Verifier
 from ganglion.wire import admin, control, frames, join
 
 LOADS_CODE = frozenset(
@@ -136,6 +140,11 @@ def directory(data: bytes) -> None:
     assert len(server.leases) <= 1
 
 
+SIGNER = Ed25519PrivateKey.from_private_bytes(b"\1" * 32).public_key()
+"""Garbage may name it, and then has to be signed by it."""
+_VERIFIER = Verifier({SIGNER.public_bytes_raw(): SIGNER})
+
+
 def _address(data: bytes) -> None:
     address_to_host_port(data.decode("utf-8", "replace"))
 
@@ -159,6 +168,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "imperative-request": only((msgspec.MsgspecError,), requests._decode),
     "imperative-calls": only((), call_port),
     "imperative-directory": only((), directory),
+    "imperative-envelope": only((EnvelopeError,), open_envelope),
+    "imperative-signed": only((SignatureError,), lambda data: _VERIFIER.check(MAGIC + data, b"\1" * 16)),
     "imperative-address": only((ValueError,), _address),
     "wire-data": only((frames.FrameError,), frames.decode_data),
     "wire-ack": only((frames.FrameError,), frames.decode_ack),

@@ -9,11 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ganglion.imperative import frames as calls
+from ganglion.imperative.envelope import Envelope, seal
 from ganglion.imperative.frames import Record
-from tests.fuzz.targets import TARGETS, LoadedCode, only
+from tests.fuzz.targets import SIGNER, TARGETS, LoadedCode, only
 
 BOMB = b"cos\nsystem\n(S'true'\ntR."
 """A pickle that runs a program when it is loaded."""
+ENVELOPE = seal(Envelope(b"\1" * 16, bytes(16), 1, bytes(32), SIGNER.public_bytes_raw(), "run").head(), bytes(64), BOMB)
 RECORD = calls.encode_record(Record("a", bytes(16), "tcp://127.0.0.1:1", "tcp://127.0.0.1:2", 1, True))
 
 
@@ -23,6 +25,8 @@ RECORD = calls.encode_record(Record("a", bytes(16), "tcp://127.0.0.1:1", "tcp://
 @example(data=BOMB)
 @example(data=bytes((6, len(BOMB))) + BOMB)
 @example(data=bytes((4, len(RECORD))) + RECORD)
+@example(data=ENVELOPE)
+@example(data=ENVELOPE[4:] + BOMB)
 @example(data=b"\x93" * 300)
 @example(data=b"[" * 300)
 @example(data=b"\xc7\x10N\x04<f8\x02" + b"\xff" * 16)

@@ -19,7 +19,7 @@ from ganglion.imperative.control import small_context
 from ganglion.imperative.errors import CallTimeout
 from ganglion.imperative.futures import Future, WrongLife, outcome
 from ganglion.imperative.settings import config
-from ganglion.imperative.trust import peer_dumps
+from ganglion.imperative.trust import call_body
 from ganglion.imperative.values import PLAIN
 from ganglion.runtime.sockets import Context
 
@@ -105,12 +105,12 @@ def _connections() -> _Connections:
     return connections
 
 
-def _body(method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> bytes:
+def _body(method: str, arguments: tuple[Any, ...], named: dict[str, Any], life: bytes, seconds: float) -> bytes:
     for value in arguments:
         if value.__class__ not in PLAIN:
-            return peer_dumps()((method, arguments, named))
+            return call_body(method, arguments, named, life=life, seconds=seconds)
     # Nothing to look into: what most calls carry.
-    return peer_dumps()((method, arguments, named)) if named else pickle.dumps((method, arguments, named), 5)
+    return call_body(method, arguments, named, life=life, seconds=seconds) if named else pickle.dumps((method, arguments, named), 5)
 
 
 def close_all() -> None:
@@ -147,7 +147,7 @@ def call(
         Exception: what the method raised.
     """
     seconds = float(config["CALL_TIMEOUT"] if timeout is None else timeout)
-    body = _body(method, arguments, named or {})
+    body = _body(method, arguments, named or {}, life, seconds)
     connections = _connections()
     connection = connections.get(endpoint)
     reply = Reply(time.monotonic() + seconds)
@@ -179,7 +179,7 @@ def submit(
         again: makes the call once more, after this one has certainly not been executed.
     """
     seconds = float(config["CALL_TIMEOUT"] if timeout is None else timeout)
-    body = _body(method, arguments, named)
+    body = _body(method, arguments, named, life, seconds)
     connection = _connections().get(endpoint)
     future = Future(connection, method, time.monotonic() + seconds, again)
     connection.submit(future, body, life)
@@ -188,5 +188,6 @@ def submit(
 
 def cast(endpoint: str, method: str, arguments: tuple[Any, ...], named: dict[str, Any], *, life: bytes) -> None:
     """Call a method and neither wait for it nor learn how it ends."""
-    body = _body(method, arguments, named)
-    _connections().get(endpoint).cast(body, life, time.monotonic() + float(config["CALL_TIMEOUT"]))
+    seconds = float(config["CALL_TIMEOUT"])
+    body = _body(method, arguments, named, life, seconds)
+    _connections().get(endpoint).cast(body, life, time.monotonic() + seconds)

@@ -21,6 +21,7 @@ from ganglion.imperative.ports import Call, CallPort
 from ganglion.imperative.routes import route
 from ganglion.imperative.secret import ZAP_DOMAIN, domain_keys
 from ganglion.imperative.settings import config
+from ganglion.imperative.trust import call_loads
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_context, make_socket
 from ganglion.runtime.zap import ZapHandler, ZapPolicy
 
@@ -88,6 +89,8 @@ class Control:
         self._on_tick = on_tick
         self._on_say = on_say
         keys = keys or domain_keys()
+        # What these need may be missing; nothing is open yet.
+        load = load or call_loads(life)
         # All hold the same key: its name would tell nothing.
         policy = ZapPolicy(named=False)
         policy.allow(ZAP_DOMAIN, {keys.public})

@@ -12,7 +12,16 @@ __all__ = [
     "AgentStartError",
     "CallTimeout",
     "CommunicationError",
+    "MalformedSignature",
     "NamingError",
+    "SignatureError",
+    "SignatureExpired",
+    "SignatureInvalid",
+    "SignatureReplayed",
+    "SignedForAnother",
+    "SignedOtherCode",
+    "SignerUnknown",
+    "TooManySigned",
     "format_exception",
 ]
 
@@ -31,6 +40,42 @@ class NamingError(GanglionError, LookupError):
 
 class AdHocForbidden(GanglionError, PermissionError):
     """The domain allows no agents or sockets that no manifest declares; the text names the field."""
+
+
+class SignatureError(GanglionError, PermissionError):
+    """Base: a call with code was refused by its signature, before anything of it was loaded (`remoteCode: Signed`)."""
+
+
+class MalformedSignature(SignatureError):
+    """Cut off, damaged, or of another version."""
+
+
+class SignerUnknown(SignatureError):
+    """Signed with a key that the agent does not trust."""
+
+
+class SignatureInvalid(SignatureError):
+    """Not signed with the key that it names, or changed on the way."""
+
+
+class SignedForAnother(SignatureError):
+    """Signed for another agent, or for an earlier life of this one."""
+
+
+class SignedOtherCode(SignatureError):
+    """The signature is for other code than has come with it."""
+
+
+class SignatureExpired(SignatureError):
+    """Too late, or valid for longer than is accepted."""
+
+
+class SignatureReplayed(SignatureError):
+    """The same call has been made before."""
+
+
+class TooManySigned(SignatureError):
+    """More signed calls within their validity than can be remembered."""
 
 
 class AgentNameTaken(GanglionError, RuntimeError):

@@ -127,10 +127,10 @@ class Life:
         be_patient(socket)
         try:
             self._safe_endpoint = tcp_endpoint(host, bind_tcp(socket, numeric_host(host), None))
+            return CallPort(socket, self.life, self._safe_call)
         except BaseException:
             socket.close(0)
             raise
-        return CallPort(socket, self.life, self._safe_call)
 
     def _set_attributes(self) -> None:
         for name, value in self.spec.attributes.items():

@@ -14,7 +14,7 @@ import zmq
 from ganglion.imperative import frames
 from ganglion.imperative.failures import encode_error
 from ganglion.imperative.sockets import plain_send
-from ganglion.imperative.trust import peer_dumps, peer_loads
+from ganglion.imperative.trust import call_loads, peer_dumps
 from ganglion.runtime.sockets import Socket
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class CallPort:
         load: Callable[[bytes], Any] | None = None,
     ) -> None:
         self.socket = socket
-        self._load = load or peer_loads()
+        self._load = load or call_loads(life)
         self._send = plain_send(socket)
         self.malformed = 0
         self._life = life

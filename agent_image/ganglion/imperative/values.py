@@ -12,12 +12,10 @@ from ganglion.codecs.errors import DecodeError, EncodeError
 
 _PROTOCOL = 5
 PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
-
-
 """Types whose values say all by themselves."""
 
 
-def _is_plain(value: Any, depth: int = 3) -> bool:
+def is_plain(value: Any, depth: int = 3) -> bool:
     """Built-in data alone, a few levels deep: plain pickle says the same, ten times as fast."""
     cls = type(value)
     if cls in PLAIN:
@@ -25,8 +23,8 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
     if depth == 0:
         return False
     if cls is tuple or cls is list:
-        return len(value) < 32 and all(_is_plain(item, depth - 1) for item in value)
-    return cls is dict and len(value) < 32 and all(_is_plain(item, depth - 1) for pair in value.items() for item in pair)
+        return len(value) < 32 and all(is_plain(item, depth - 1) for item in value)
+    return cls is dict and len(value) < 32 and all(is_plain(item, depth - 1) for pair in value.items() for item in pair)
 
 
 def dumps(value: Any) -> bytes:
@@ -35,7 +33,7 @@ def dumps(value: Any) -> bytes:
     Raises:
         EncodeError: it holds something that has no meaning elsewhere (a socket, a lock).
     """
-    if _is_plain(value):
+    if is_plain(value):
         return pickle.dumps(value, _PROTOCOL)
     try:
         body: bytes = cloudpickle.dumps(value, _PROTOCOL)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import decimal
+import importlib
 import os
 import pathlib
 import pickle
+import sys
 import uuid
 from collections import OrderedDict, deque
 from typing import Any
@@ -106,5 +108,14 @@ def test_codecs_that_run_code_are_refused(name: str) -> None:
 def test_what_is_neither_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANGLION_REMOTE_CODE", "Maybe")
     trust.remote_code.cache_clear()
-    with pytest.raises(ValueError, match="GANGLION_REMOTE_CODE: found 'Maybe', must be Forbidden or Trusted"):
+    with pytest.raises(ValueError, match="GANGLION_REMOTE_CODE: found 'Maybe', must be Forbidden, Signed or Trusted"):
         trust.remote_code()
+
+
+def test_a_peer_does_not_choose_what_is_imported() -> None:
+    assert "antigravity" not in sys.modules
+    with pytest.raises(CodecForbidden, match="module 'antigravity' is not imported here"):
+        trust.permitted_codec("protobuf:antigravity:fly")
+    assert "antigravity" not in sys.modules
+    importlib.import_module("google.protobuf.struct_pb2")
+    assert trust.permitted_codec("protobuf:google.protobuf.struct_pb2:Struct").name.startswith("protobuf:")
