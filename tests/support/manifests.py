@@ -128,6 +128,7 @@ BAD: tuple[Bad, ...] = (
     Bad("absurd linger", channel(lingerSeconds=10**9), "spec.lingerSeconds"),
     Bad("no binders", channel(maxBinders=0), "spec.maxBinders"),
     # name servers
+    Bad("unknown gate for remote code", name_server(remoteCode="Sealed"), "spec.remoteCode"),
     Bad("unknown security", name_server(security="TLS"), "spec.security"),
     Bad("shutdown too short", name_server(shutdown={"timeoutSeconds": 1}), "spec.shutdown.timeoutSeconds"),
     Bad("absurd shutdown", name_server(shutdown={"timeoutSeconds": 10**9}), "spec.shutdown.timeoutSeconds"),
@@ -281,6 +282,7 @@ GOOD: dict[str, dict[str, Any]] = {
     ),
     "messages of a type": channel(codec="Protobuf", messageType="shop.orders.Order_1"),
     "requests and replies of types": channel(pattern="RequestReply", codec="Protobuf", messageType="Order", replyType="shop.Receipt"),
+    "signed code": name_server(remoteCode="Signed"),
     "everything of a name server": name_server(
         security="None", shutdown={"timeoutSeconds": 10}, deletionPolicy="Orphan", remoteCode="Trusted", allowedServiceAccounts=["a.b"],
         agentDefaults={"image": "a:b", "imagePullPolicy": "Never", "imagePullSecrets": [{"name": "s"}], "tolerations": [{"operator": "Exists"}]},

@@ -41,10 +41,11 @@ class NameServerSpec(Model):
     deletion_policy: Literal["Cascade", "Orphan"] = Field(
         default="Cascade", description="Whether the Agents that refer to this NameServer are deleted with it."
     )
-    remote_code: Literal["Forbidden", "Trusted"] = Field(
+    remote_code: Literal["Forbidden", "Signed", "Trusted"] = Field(
         default="Forbidden",
         description="Whether channels may use codecs that can run code while decoding (Pickle, Dill), and agents that programs make "
-        "(`adHoc`) may send each other functions and classes. Forbidden: such a value is refused before it is loaded.",
+        "(`adHoc`) may send each other functions and classes. Forbidden: such a value is refused before it is loaded. Signed: these agents run what an Ed25519 key has "
+        "signed that they trust, and channels are as with Forbidden.",
     )
     ad_hoc: Literal["Forbidden", "Allowed"] = Field(
         default="Forbidden",

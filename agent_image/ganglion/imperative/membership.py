@@ -38,7 +38,7 @@ class Membership:
     nameserver: str
     host: str
     secret: str
-    remote_code: Literal["Forbidden", "Trusted"]
+    remote_code: Literal["Forbidden", "Signed", "Trusted"]
 
 
 _lock = threading.Lock()

@@ -63,7 +63,7 @@ class AdHocDirectory:
         self._address = await self._begin()
         self._keeper = asyncio.create_task(self._keep(), name="ad-hoc-directory")
 
-    def terms(self, remote_code: Literal["Forbidden", "Trusted"]) -> AdHocTerms:
+    def terms(self, remote_code: Literal["Forbidden", "Signed", "Trusted"]) -> AdHocTerms:
         """What members are told."""
         return AdHocTerms(port=int(self._address.rpartition(":")[2]), secret=self._secret, remote_code=remote_code)
 

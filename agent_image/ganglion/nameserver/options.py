@@ -29,7 +29,7 @@ class Options:
     admin_socket: Path | None
     ad_hoc_address: str
     ad_hoc_relay: str
-    remote_code: Literal["Forbidden", "Trusted"]
+    remote_code: Literal["Forbidden", "Signed", "Trusted"]
     shutdown_timeout: float
     health_port: int
     log_format: str
@@ -79,7 +79,7 @@ _FLAGS: tuple[tuple[str, str, str, str], ...] = (
         "",
         "host:port for programs outside of the cluster, which `ganglion connect` forwards; unset: none",
     ),
-    ("remote-code", "GANGLION_REMOTE_CODE", "Forbidden", "whether these may send each other code: Forbidden or Trusted"),
+    ("remote-code", "GANGLION_REMOTE_CODE", "Forbidden", "whether these may send each other code: Forbidden, Signed or Trusted"),
     ("shutdown-timeout", "GANGLION_SHUTDOWN_TIMEOUT_SECONDS", "60", "seconds for the end of the domain"),
     ("health-port", "GANGLION_HEALTH_PORT", "0", "HTTP port of probes and metrics; 0 is off"),
     ("log-format", "GANGLION_LOG_FORMAT", "text", "text or json"),
@@ -116,7 +116,7 @@ def parse_options(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         admin_socket=path(values.admin_socket),
         ad_hoc_address=values.ad_hoc_address,
         ad_hoc_relay=values.ad_hoc_relay,
-        remote_code=_choice("GANGLION_REMOTE_CODE", values.remote_code, "Forbidden", "Trusted"),  # type: ignore[arg-type]
+        remote_code=_choice("GANGLION_REMOTE_CODE", values.remote_code, "Forbidden", "Signed", "Trusted"),  # type: ignore[arg-type]
         shutdown_timeout=_number("GANGLION_SHUTDOWN_TIMEOUT_SECONDS", values.shutdown_timeout, 1, 86400),
         health_port=int(_number("GANGLION_HEALTH_PORT", values.health_port, 0, 65535)),
         log_format=_choice("GANGLION_LOG_FORMAT", values.log_format, "text", "json"),

@@ -126,7 +126,7 @@ class AdHocTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of their directory, on the name server's host."""
     secret: str
     """What the key pair of all their sockets is derived from."""
-    remote_code: Literal["Forbidden", "Trusted"] = "Forbidden"
+    remote_code: Literal["Forbidden", "Signed", "Trusted"] = "Forbidden"
     """`NameServer.spec.remoteCode`."""
 
 

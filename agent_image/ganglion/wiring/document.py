@@ -42,7 +42,7 @@ class NameServerWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     public_key: str
     """Z85 CURVE public key; empty with `security: None`."""
     security: Literal["Curve", "None"] = "Curve"
-    remote_code: Literal["Forbidden", "Trusted"] = "Forbidden"
+    remote_code: Literal["Forbidden", "Signed", "Trusted"] = "Forbidden"
     """Whether codecs that can run code while decoding (Pickle, Dill) may be used."""
     shutdown_timeout_seconds: int = 60
 

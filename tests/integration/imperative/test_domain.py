@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from ganglion.imperative.secret import derive
 from ganglion.nameserver.adhoc import ad_hoc_secret
 from ganglion.runtime.sockets import CurveKeys, make_context, make_socket
 from tests.support.agents import AgentProcess, World, world
+from tests.support.signing import private_key, public_pem
 from tests.support.wait import wait_for
 
 CODE = """
@@ -80,6 +82,19 @@ CODE = """
             "ERROR": lambda: ear.send("nowhere", 1),
             "STOP": lambda: NSProxy().daemon_shutdown(),
             "OWN": lambda: run_nameserver().agents(),
+        }.items():
+            try:
+                print(what, call(), flush=True)
+            except Exception as error:
+                print(what, type(error).__name__, error, flush=True)
+
+
+    def send_code(agent):
+        ear = Proxy("ear", timeout=20)
+        for what, call in {
+            "LAMBDA": lambda: ear.execute_as_function(lambda: os.getpid()),
+            "FUNCTION": lambda: ear.execute_as_function(os.getpid),
+            "PICKLE": lambda: ear.bind("PUSH", serializer="pickle"),
         }.items():
             try:
                 print(what, call(), flush=True)
@@ -166,6 +181,23 @@ def test_agents_of_two_pods_talk(remote_code: str, plane: str) -> None:
             assert "LAMBDA EncodeError" in out
             assert "FUNCTION CodecForbidden" in out
             assert "spec.remoteCode" in out
+
+
+def test_signed_code_passes_between_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "trusted").write_bytes(public_pem(private_key(tmp_path / "ours")))
+    private_key(tmp_path / "stranger")
+    monkeypatch.setenv("GANGLION_TRUSTED_KEYS_FILE", str(tmp_path / "trusted"))
+    with domain("Signed") as here:
+        run(here, "ear", "listen").says("LISTENS 127.0.0.1")
+        for key, lambdas, functions in (
+            ("ours", "LAMBDA [0-9]+", "FUNCTION [0-9]+"),
+            ("stranger", "LAMBDA SignerUnknown", "FUNCTION SignerUnknown"),
+        ):
+            monkeypatch.setenv("GANGLION_SIGNING_KEY_FILE", str(tmp_path / key))
+            sender = run(here, key, "send_code")
+            sender.says("PICKLE")
+            for line in (lambdas, functions, "PICKLE CodecForbidden"):
+                assert re.search(f"^{line}", sender.output, re.MULTILINE), sender.output
 
 
 def test_without_leave_nobody_makes_agents() -> None:

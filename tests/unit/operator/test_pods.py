@@ -170,7 +170,7 @@ def test_the_name_servers_pod() -> None:
     assert endpoint(server, "cluster.local") == "tcp://zoo.default.svc.cluster.local.:7500"
 
 
-@pytest.mark.parametrize("remote_code", ["Forbidden", "Trusted"])
+@pytest.mark.parametrize("remote_code", ["Forbidden", "Signed", "Trusted"])
 def test_a_domain_with_ad_hoc_agents_serves_their_directory(remote_code: str) -> None:
     server = NameServer.parse(name_server(spec={"adHoc": "Allowed", "remoteCode": remote_code}))
     [container] = nameserver_pod(server, "key", "https://issuer", SETTINGS)["spec"]["containers"]

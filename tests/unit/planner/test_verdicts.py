@@ -149,6 +149,12 @@ CHANNEL_CASES: dict[str, tuple[tuple[dict[str, Any], ...], str, str, str]] = {
     ),
     "filled": (HEALTHY, "RolesFilled", "Filled", "1 Push, 1 Pull"),
     "codec that runs code": ((name_server(), channel(codec="Dill")), "Accepted", "CodecForbidden", "spec.codec: Dill can run code"),
+    "codec where code is signed": (
+        (name_server(remoteCode="Signed"), channel(codec="Dill")),
+        "Accepted",
+        "CodecForbidden",
+        "spec.codec: Dill can run code",
+    ),
     "trusted codec": ((name_server(remoteCode="Trusted"), channel(codec="Dill")), "Accepted", "Valid", ""),
     "two binders of two agents": (
         (name_server(), channel(maxBinders=1), SENDER, agent("sender-b", channels=[link(role="Push")])),
