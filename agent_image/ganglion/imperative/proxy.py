@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -25,7 +26,16 @@ LEAST_SECONDS = 0.5
 """A call is given so much although the time is over: on a busy machine an answer takes a moment."""
 _LOCAL = "tcp://127.0.0.1:"
 _NEVER_SAFE = frozenset({"run", "get_attr", "kill", "safe_call", "concurrent", "is_running", "member"})
-_OWN = frozenset({"_name", "_nsaddr", "_safe_default", "_record", "_methods", "_mode", "_seconds"})
+_OWN = frozenset({"_name", "_nsaddr", "_safe_default", "_record", "_methods", "_next"})
+
+
+_NOTHING: tuple[str, float | None] = ("", None)
+
+
+class _Next(threading.local):
+    """What a thread has said for its next call through one proxy: mode, or nothing; seconds."""
+
+    said = _NOTHING
 
 
 class NSProxy:
@@ -168,7 +178,8 @@ class Proxy:
     """A proxy to an agent: its methods are called there, its attributes read and set there.
 
     Calls are *safe* unless said otherwise: they run in the agent's main loop, between handlers. `proxy.unsafe.method()` runs in another
-    thread of the agent at once, `proxy.oneway.method()` too, and nothing is waited for. `proxy.within(3).method()` bounds one call.
+    thread of the agent at once, `proxy.oneway.method()` too, and nothing is waited for. `proxy.within(3).method()` bounds one call. Threads may
+    share a proxy: these words are for the next call of the thread that says them.
 
     Args:
         name: of the agent.
@@ -211,8 +222,7 @@ class Proxy:
             "_safe_default": safe,
             "_record": None,
             "_methods": set(),
-            "_mode": "",
-            "_seconds": None,
+            "_next": _Next(),
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -282,21 +292,32 @@ class Proxy:
 
         return once(again)
 
-    def _take_mode(self, method: str) -> tuple[str, float | None]:
-        mode, seconds = self._mode, self._seconds
-        if not mode and seconds is None:
-            safe = self._safe_default and method not in _NEVER_SAFE and method[0] != "_"
-            return "safe" if safe else "unsafe", None
-        object.__setattr__(self, "_mode", "")
-        object.__setattr__(self, "_seconds", None)
-        mode = mode or ("safe" if self._safe_default else "unsafe")
-        if mode == "safe" and (method.startswith("_") or method in _NEVER_SAFE):
-            mode = "unsafe"
-        return mode, seconds
+    def _take_said(self) -> tuple[str, float | None]:
+        """What this thread has said for its next call, which this is."""
+        said: tuple[str, float | None] = self._next.said
+        if said is not _NOTHING:
+            self._next.said = _NOTHING
+        return said
+
+    def _say(self, mode: str | None = None, seconds: float | None = None) -> Self:
+        before_mode, before_seconds = self._next.said
+        self._next.said = before_mode if mode is None else mode, before_seconds if seconds is None else seconds
+        return self
 
     def _method(self, name: str) -> Callable[..., Any]:
+        # What was said before the method was taken is for its first call, in whichever thread that is.
+        said = self._take_said()
+        kept = [said] if said is not _NOTHING else []
+        never_safe = name in _NEVER_SAFE or name[0] == "_"
+
         def call(*arguments: Any, **named: Any) -> Any:
-            mode, seconds = self._take_mode(name)
+            try:
+                mode, seconds = kept.pop() if kept else self._take_said()
+            except IndexError:
+                # Another thread was quicker.
+                mode, seconds = self._take_said()
+            if not mode or (mode == "safe" and never_safe):
+                mode = "safe" if self._safe_default and not never_safe else "unsafe"
             return self._call(name, arguments, named, mode, seconds)
 
         call.__name__ = name
@@ -312,10 +333,10 @@ class Proxy:
             is_method, value = self._call("member", (name,), {}, "unsafe", None)
         except BaseException:
             # `oneway` and the like were said for this call, not for the next.
-            self._take_mode(name)
+            self._take_said()
             raise
         if not is_method:
-            self._take_mode(name)
+            self._take_said()
             return value
         self._methods.add(name)
         return self._method(name)
@@ -328,34 +349,28 @@ class Proxy:
 
     @property
     def safe(self) -> Self:
-        """The next call runs in the agent's main loop."""
-        self._mode = "safe"
-        return self
+        """This thread's next call runs in the agent's main loop."""
+        return self._say("safe")
 
     @property
     def unsafe(self) -> Self:
-        """The next call runs at once, in another thread of the agent."""
-        self._mode = "unsafe"
-        return self
+        """This thread's next call runs at once, in another thread of the agent."""
+        return self._say("unsafe")
 
     @property
     def oneway(self) -> Self:
-        """The next call is not waited for; what it returns or raises is lost."""
-        self._mode = "oneway"
-        return self
+        """This thread's next call is not waited for; what it returns or raises is lost."""
+        return self._say("oneway")
 
     @property
     def future(self) -> Futures:
         """`proxy.future.method(...)` returns at once, with a `Future` of the result. `proxy.unsafe.future` and `proxy.within(3).future`: as calls."""
-        mode, seconds = self._mode, self._seconds
-        object.__setattr__(self, "_mode", "")
-        object.__setattr__(self, "_seconds", None)
+        mode, seconds = self._take_said()
         return Futures(self, mode, seconds)
 
     def within(self, seconds: float) -> Self:
-        """Bound the next call; otherwise `config["CALL_TIMEOUT"]` holds."""
-        self._seconds = seconds
-        return self
+        """Bound this thread's next call; otherwise `config["CALL_TIMEOUT"]` holds."""
+        return self._say(seconds=seconds)
 
     # -- without asking what they are
 
@@ -384,7 +399,7 @@ class Proxy:
 
     def kill(self) -> None:
         """End the agent now, whatever it does."""
-        self._take_mode("kill")
+        self._take_said()
         self._call("kill", (), {}, "unsafe", None)
 
     def wait_for_running(self, timeout: float = 3.0) -> Self:
