@@ -199,6 +199,7 @@ class BoundPort:
         """Returns how many frames were taken; `budget` when the rest has to wait."""
         links, secure, slotted, slot = self._links, self._secure, self._slotted, NO_SLOT
         recv, user_id, zero_copy, handles = self._socket.recv, "", self._zero_copy, not self._pumped
+        link_frame = self._user.link_frame
         frame: Frame
         count = 0
         try:
@@ -220,7 +221,11 @@ class BoundPort:
                 link = links.get(ident)
                 if link is not None and link.key == user_id and frames.is_data(frame) and link.up:
                     # The hot path: everything else is once per link or per second.
-                    self._deliver(link, frames.DATA, frame, slot)
+                    link.heard = self._last_tick
+                    try:
+                        link_frame(link, frames.DATA, frame, slot)
+                    except frames.FrameError as error:
+                        self._refuse(link.ident, "BadFrame", str(error))
                 else:
                     self._on_frame(link, ident, user_id, frame if isinstance(frame, bytes) else frame.bytes, slot)
                 if handles and time.monotonic() >= self._reactor.turn_over:

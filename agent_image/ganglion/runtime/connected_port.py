@@ -54,7 +54,15 @@ class _Connection(Link):
         self.opened = time.monotonic()
 
     def send(self, frame: Frame) -> bool:
-        return self.send_slot(NO_SLOT, frame)
+        if self.slotted:
+            return self.send_slot(NO_SLOT, frame)
+        self._touched.add(self)
+        try:
+            self._write(frame, NOBLOCK)
+        except zmq.ZMQError:
+            self.suspect = True
+            return False
+        return True
 
     def send_slot(self, slot: bytes, frame: Frame) -> bool:
         self._touched.add(self)

@@ -355,7 +355,7 @@ class EndpointOutlet:
         frame = frames.encode_data(self.stream, self._first, bodies, flags=self._flags, ext=ext)
         count = len(bodies)
         runs = self._runs.seal(count) if self._runs is not None else ()
-        self._sender.offer(frame, frames.DataHead(self._flags, count, self.stream, self._first, 0), (count, runs, _monotonic()))
+        self._sender.offer(frame, frames.make_head((self._flags, count, self.stream, self._first, 0)), (count, runs, _monotonic()))
         self._first += count
         self._room -= count
         self._bodies = []

@@ -66,11 +66,13 @@ class Source(Protocol):
 
 
 class _Entry:
-    __slots__ = ("again", "drain_one", "fds", "pumped", "ready", "source")
+    __slots__ = ("again", "drain_one", "fds", "live", "pumped", "ready", "source")
 
     def __init__(self, source: Source, pumped: bool) -> None:
         self.source = source
         self.pumped = pumped
+        self.live = True
+        """Until the source is removed."""
         self.fds: dict[int, Socket] = {}
         self.again: asyncio.Handle | None = None
         self.ready: Callable[[], bool] = getattr(source, "ready", self._any_readable)
@@ -143,6 +145,7 @@ class Reactor:
         entry = self._entries.pop(source, None)
         if entry is None:
             return
+        entry.live = False
         for fd in entry.fds:
             self._unwatch(fd)
         if entry.again is not None:
@@ -160,7 +163,7 @@ class Reactor:
         for fd, socket in wanted.items():
             if fd not in entry.fds:
                 entry.fds[fd] = socket
-                self._watch(fd, self._run, entry, socket)
+                self._watch(fd, self._turn, entry, socket)
                 self._watched.register(fd, select.POLLIN)
                 self._watched_fds[fd] = entry
                 if entry.pumped:
@@ -246,7 +249,7 @@ class Reactor:
     def _drain(self, work: _Work) -> bool:
         more = False
         for entry, socket in work:
-            if entry.source in self._entries and (entry.source.drain(BUDGET) if socket is None else entry.drain_one(socket, BUDGET)):
+            if entry.live and (entry.source.drain(BUDGET) if socket is None else entry.drain_one(socket, BUDGET)):
                 more = True
                 # A blocking call may end before it has taken the rest, of which no descriptor tells any more.
                 self._again(entry)
@@ -306,13 +309,9 @@ class Reactor:
 
     # -- the loop
 
-    def _run(self, entry: _Entry, socket: Socket | None) -> None:
-        if entry.source in self._entries:
-            self._turn(entry, socket)
-
     def _turn(self, entry: _Entry | None, socket: Socket | None) -> None:
         """Drain whoever has input, flush what that led to, and go on until there is nothing: a turn of the loop costs as much as a frame."""
-        if self.dispatching:
+        if self.dispatching or (entry is not None and not entry.live):
             return
         self.dispatching = True
         self.turn_over = over = time.monotonic() + TURN_SECONDS
@@ -370,7 +369,7 @@ class Reactor:
 
     def _run_again(self, entry: _Entry) -> None:
         entry.again = None
-        self._run(entry, None)
+        self._turn(entry, None)
 
     def _on_soon(self) -> None:
         self.flush_pending = False

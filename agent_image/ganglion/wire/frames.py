@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -44,8 +45,8 @@ _U32 = struct.Struct("<I")
 _BIG_ENDIAN = struct.pack("=H", 1) == b"\0\1"
 
 DATA_HEADER_BYTES = _DATA.size
-_ALONE = DATA_HEADER_BYTES + _U32.size
-"""Where the body of a batch of one begins."""
+_ALONE = struct.Struct("<BBHIQQI")
+"""Header and length of a batch of one."""
 
 _encode_map = msgspec.msgpack.Encoder().encode
 _decode_map = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -75,6 +76,10 @@ class DataHead(NamedTuple):
     skip: int
 
 
+make_head: Callable[[tuple[int, int, int, int, int]], DataHead] = partial(tuple.__new__, DataHead)
+"""As `DataHead` with one argument: without the function that a named tuple is made by."""
+
+
 class Data(NamedTuple):
     """A decoded batch. `offsets` has n + 1 entries: body i is frame[offsets[i]:offsets[i + 1]]."""
 
@@ -86,6 +91,9 @@ class Data(NamedTuple):
     def body(self, index: int) -> Buffer:
         """Body `index` of the batch, sliced from the frame (a view when the frame is one)."""
         return self.frame[self.offsets[index] : self.offsets[index + 1]]
+
+
+_make_data: Callable[[tuple[DataHead, dict[str, Any], Sequence[int], Buffer]], Data] = partial(tuple.__new__, Data)
 
 
 class ReplyFrame(NamedTuple):
@@ -130,6 +138,8 @@ def encode_data(
         ext: deadline (Unix milliseconds) and trace context; unknown keys are ignored by readers.
     """
     n = len(bodies)
+    if n == 1 and not skip and ext is None:
+        return b"".join((_ALONE.pack(DATA, VERSION, flags, 1, stream, first, len(bodies[0])), bodies[0]))
     lengths = array("I", map(len, bodies))
     if _BIG_ENDIAN:
         lengths.byteswap()
@@ -167,7 +177,7 @@ def data_head(frame: Buffer) -> DataHead:
             raise FrameError(f"DATA with {n} messages from {first}, skip {skip:#x}")
     if size < start + 4 * n:
         raise FrameError(f"DATA of {size} bytes cannot hold {n} lengths")
-    return DataHead(flags, n, stream, first, skip)
+    return make_head((flags, n, stream, first, skip))
 
 
 def _lengths_at(head: DataHead) -> int:
@@ -183,9 +193,10 @@ def decode_data(frame: Buffer) -> Data:
     """
     head = data_head(frame)
     if head.n == 1 and not head.flags & (FLAG_EXT | FLAG_SKIP):
-        if _U32.unpack_from(frame, DATA_HEADER_BYTES)[0] != len(frame) - _ALONE:
+        # `data_head` has seen that the length is there.
+        if _U32.unpack_from(frame, DATA_HEADER_BYTES)[0] != len(frame) - _ALONE.size:
             raise FrameError(f"the body of a DATA frame of {len(frame)} bytes has another length")
-        return Data(head, {}, (_ALONE, len(frame)), frame)
+        return _make_data((head, {}, (_ALONE.size, len(frame)), frame))
     begin = _lengths_at(head)
     start = begin + 4 * head.n
     lengths = array("I")
