@@ -56,8 +56,17 @@ class Asker(Agent):
 """
 
 OUTSIDE = """
-from ganglion import NSProxy, Proxy, run_agent
+from ganglion import Agent, NSProxy, Proxy, run_agent
 from tests.differential.handlers import receive
+
+
+class Remote(Agent):
+    def on_init(self):
+        self.bind("REP", alias="ask", handler="answer")
+
+    def answer(self, message):
+        return [self.factor, message]
+
 
 if __name__ == "__main__":
     friend = Proxy("host-stage-0", timeout=20).spawn(False, "friend", None, {"attributes": {"received": []}})
@@ -70,6 +79,10 @@ if __name__ == "__main__":
         pass
     print("ALL", friend.get_attr("received") == list(range(50)))
     print("AGENTS", sorted(NSProxy().agents()))
+    remote = run_agent("Remote", base=Remote, attributes={"factor": 6}, backend="pod")
+    laptop.connect(remote.addr("ask"), alias="ask")
+    print("REMOTE", laptop.send_recv("ask", 7))
+    remote.shutdown()
     laptop.shutdown()
     friend.shutdown()
     raise SystemExit(7)
@@ -187,10 +200,25 @@ def test_a_program_outside_of_the_cluster_takes_part(operator: KindCluster, name
         assert done.returncode == 7, done.stdout + done.stderr
         assert "ALL True" in done.stdout
         assert "AGENTS ['friend', 'host-stage-0', 'laptop']" in done.stdout
+        assert "REMOTE [6, 7]" in done.stdout
+        [made] = domain.get("agents.ganglion.dev", "-l", "ganglion.dev/made-by=run-agent")["items"]
+        assert made["metadata"]["name"].startswith("remote-")
+        wait_for(
+            lambda: domain.condition("agents.ganglion.dev", made["metadata"]["name"], "Complete").get("status") == "True",
+            timeout=60,
+            interval=0.5,
+            what="its Agent has completed with it",
+        )
         with subprocess.Popen([*connect, "theatre"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
             assert waiting.stdout is not None
-            names = [waiting.stdout.readline().removeprefix("export ").partition("=")[0] for _ in range(4)]
-            assert names == ["GANGLION_NAMESERVER_ADDRESS", "GANGLION_RELAY", "GANGLION_REMOTE_CODE", "GANGLION_JOIN_SECRET_FILE"]
+            names = [waiting.stdout.readline().removeprefix("export ").partition("=")[0] for _ in range(5)]
+            assert names == [
+                "GANGLION_NAMESERVER_ADDRESS",
+                "GANGLION_RELAY",
+                "GANGLION_REMOTE_CODE",
+                "GANGLION_JOIN_SECRET_FILE",
+                "GANGLION_CONNECTED",
+            ]
             waiting.send_signal(signal.SIGINT)
             assert waiting.wait(30) == 130
         unknown = subprocess.run([*connect, "nobody"], env=environment, capture_output=True, text=True, timeout=60, check=False)

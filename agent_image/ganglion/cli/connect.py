@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,7 +47,8 @@ def connect(nameserver: str, namespace: str | None, context: str | None, command
 
     In the program NSProxy() and Proxy(name) reach the domain's directory and the agents of all pods. Agents that it makes with run_agent are
     in the directory too, and connect() to what agents in pods have bound. Nothing leads from the cluster to this machine: pods cannot call
-    its agents, nor connect to what they bind. Bind in the pod, and connect from here.
+    its agents, nor connect to what they bind. Bind in the pod, and connect from here. run_agent(backend="pod") makes an Agent object, whose
+    pod runs the agent; so does every run_agent with GANGLION_DEFAULT_BACKEND=pod. It needs `remoteCode: Trusted`.
 
     It needs kubectl, and the rights to read the NameServer, to forward ports to its pod (pods/portforward) and to request a token for its
     service account (serviceaccounts/token of NAMESERVER-nameserver).
@@ -74,11 +76,12 @@ def connect(nameserver: str, namespace: str | None, context: str | None, command
             "GANGLION_RELAY": f"127.0.0.1:{forward.port('relay')}",
             "GANGLION_REMOTE_CODE": terms.remote_code,
             "GANGLION_JOIN_SECRET_FILE": str(secret),
+            "GANGLION_CONNECTED": f"{context or ''} {namespace}/{nameserver}",
         }
         if command:
             sys.exit(_run(command, variables, forward))
         for name, value in variables.items():
-            click.echo(f"export {name}={value}")
+            click.echo(f"export {name}={shlex.quote(value)}")
         click.echo(f"# {where}: connected; Ctrl-C ends it", err=True)
         forward.keep(lambda: True)
 

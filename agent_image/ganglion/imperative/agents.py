@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ganglion.codecs.errors import EncodeError
 from ganglion.errors import GanglionError
-from ganglion.imperative.addresses import address_to_host_port
+from ganglion.imperative.addresses import address_to_host_port, unique_identifier
 from ganglion.imperative.errors import AgentStartError, format_exception
 from ganglion.imperative.frames import decode_record, encode_record
 from ganglion.imperative.host import Child, host
@@ -20,22 +20,21 @@ from ganglion.imperative.life import Life, Spec
 from ganglion.imperative.nameserver import NameServer, NameServerProcess
 from ganglion.imperative.proxy import NSProxy, Proxy, proxy_of
 from ganglion.imperative.serializers import serializer_name
-from ganglion.imperative.settings import NAMESERVER_VARIABLES, default_host, nameserver_address
+from ganglion.imperative.settings import NAMESERVER_VARIABLES, config, default_host, nameserver_address
 from ganglion.imperative.values import dumps, loads
 from ganglion.sdk.agent import Agent
 
-Backend = Literal["process", "thread"]
+Backend = Literal["process", "thread", "pod"]
 LOCATE_SECONDS = 10.0
 """To find the name server; longer than for a proxy, because many agents may start at once."""
 
 
-def _check_backend(backend: str) -> None:
-    if backend not in ("process", "thread"):
-        advice = "; a pod of its own is what an Agent manifest makes" if backend == "pod" else ""
-        raise ValueError(f"backend: found {backend!r}; must be process or thread{advice}")
+def _check_backend(backend: str, *known: str) -> None:
+    if backend not in known:
+        raise ValueError(f"backend: found {backend!r}; must be {' or '.join(known)}")
 
 
-def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, backend: Backend = "process") -> NSProxy:
+def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, backend: Literal["process", "thread"] = "process") -> NSProxy:
     """Start a name server.
 
     Args:
@@ -47,7 +46,7 @@ def run_nameserver(addr: Any = None, base: type[NameServer] = NameServer, *, bac
     Raises:
         AgentStartError: the address is in use, or not this host's.
     """
-    _check_backend(backend)
+    _check_backend(backend, "process", "thread")
     text = f":{addr}" if isinstance(addr, int) else addr
     name, port = address_to_host_port(text)
     where = name or default_host()
@@ -93,7 +92,7 @@ def run_agent(
     safe: bool | None = None,
     attributes: dict[str, Any] | None = None,
     *,
-    backend: Backend = "process",
+    backend: Backend | None = None,
     on_error: Literal["Continue", "Stop"] = "Continue",
 ) -> Proxy:
     """Start an agent and wait until it runs.
@@ -106,7 +105,8 @@ def run_agent(
         serializer, transport: defaults of its sockets.
         safe: whether calls through the proxy run in the agent's main loop unless they say otherwise; None: as configured.
         attributes: set before on_init.
-        backend: a process of its own, or a thread of this one, where a debugger finds it.
+        backend: a process of its own; a thread of this one, where a debugger finds it; or a pod: in a program that runs under
+            `ganglion connect` it makes an Agent object. None: as configured (GANGLION_DEFAULT_BACKEND), else a process.
         on_error: what an exception of a handler, timer or call does beside being logged.
     Returns:
         A proxy to it.
@@ -114,8 +114,10 @@ def run_agent(
         AgentStartError: it could not be made: the name is taken, on_init raised, ...; the text has the traceback.
         EncodeError: an attribute, or the class, cannot travel to another process.
         TimeoutError: no name server answers.
+        NotSupported, CodecForbidden: a pod cannot be had here; the text says why.
     """
-    _check_backend(backend)
+    backend = backend or config["BACKEND"]
+    _check_backend(backend, "process", "thread", "pod")
     if on_error not in ("Continue", "Stop"):
         raise ValueError(f"on_error: found {on_error!r}; must be Continue or Stop")
     if not (isinstance(base, type) and issubclass(base, Agent)):
@@ -123,7 +125,7 @@ def run_agent(
     ns = NSProxy(nameserver_address(nsaddr), timeout=LOCATE_SECONDS)
     where, port = address_to_host_port(addr)
     spec = Spec(
-        name=name,
+        name=name or unique_identifier().decode(),
         nameserver=str(ns.addr()),
         base=base,
         host=where or default_host(),
@@ -133,6 +135,10 @@ def run_agent(
         attributes=attributes or {},
         stop_on_error=on_error == "Stop",
     )
+    if backend == "pod":
+        from ganglion.imperative.pod import start_in_pod
+
+        return proxy_of(start_in_pod(spec, ns), ns.addr(), safe=safe)
     child = _thread(spec) if backend == "thread" else host().spawn("agent", _by_value(spec))
     record = decode_record(base64.b64decode(child.wait()["record"]))
     child.life = record.life

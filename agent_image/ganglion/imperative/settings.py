@@ -36,7 +36,7 @@ def ipc_directory() -> Path:
 def read(environ: Mapping[str, str]) -> dict[str, Any]:
     """The defaults that an environment asks for.
 
-    Keys: SAFE (bool), SERIALIZER, TRANSPORT, LINGER (seconds; negative: for ever), IPC_DIR, CALL_TIMEOUT (seconds), MAX_MESSAGE_BYTES.
+    Keys: SAFE (bool), BACKEND, SERIALIZER, TRANSPORT, LINGER (seconds; negative: for ever), IPC_DIR, CALL_TIMEOUT (seconds), MAX_MESSAGE_BYTES.
 
     Raises:
         ValueError: a variable that is no number, or neither true nor false.
@@ -60,6 +60,7 @@ def read(environ: Mapping[str, str]) -> dict[str, Any]:
 
     return {
         "SAFE": flag("SAFE", "true"),
+        "BACKEND": text("BACKEND", "process"),
         "SERIALIZER": text("SERIALIZER", "pickle"),
         # In a pod the others are somewhere else.
         "TRANSPORT": text("TRANSPORT", "tcp" if environ.get(VARIABLE) else "ipc"),

@@ -81,6 +81,7 @@ CODE = """
             "PICKLE": lambda: mouth.bind("PUSH", alias="pickled", serializer="pickle"),
             "ERROR": lambda: ear.send("nowhere", 1),
             "STOP": lambda: NSProxy().daemon_shutdown(),
+            "POD": lambda: run_agent("other", backend="pod"),
             "OWN": lambda: run_nameserver().agents(),
         }.items():
             try:
@@ -172,6 +173,7 @@ def test_agents_of_two_pods_talk(remote_code: str, plane: str) -> None:
         assert "AGENTS ['ear', 'mouth']" in out
         assert "ERROR KeyError" in out
         assert "STOP NotSupported" in out
+        assert "POD NotSupported backend='pod': found in a pod" in out
         assert "OWN []" in out
         if remote_code == "Trusted":
             assert "PICKLE AgentAddress(tcp, " in out

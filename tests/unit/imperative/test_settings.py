@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ganglion import run_agent, run_nameserver
+from ganglion.imperative import pod
 from ganglion.imperative.secret import join_secret
 from ganglion.imperative.settings import read
 from ganglion.local.state import StateDirectory
@@ -21,10 +21,18 @@ def test_safe_is_what_it_says(text: str, value: bool) -> None:
     assert read({"GANGLION_DEFAULT_SAFE": text})["SAFE"] is value
 
 
-@pytest.mark.parametrize("make", [run_agent, run_nameserver])
-def test_a_backend_that_there_is_not_is_refused(make: Any) -> None:
-    with pytest.raises(ValueError, match="backend: found 'pod'; must be process or thread; a pod of its own is what an Agent"):
-        make("x", backend="pod")
+def test_a_backend_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="backend: found 'cloud'; must be process or thread or pod"):
+        run_agent("x", backend="cloud")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="backend: found 'pod'; must be process or thread"):
+        run_nameserver(backend="pod")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"), [("Alice", "alice-"), ("a b.c", "a-b-c-"), ("7up", "agent-7up-"), ("ü", "agent-"), ("x" * 90, "x" * 40 + "-")]
+)
+def test_the_object_of_an_agent_in_a_pod_is_named_after_it(name: str, prefix: str) -> None:
+    assert pod._prefix(name) == prefix
 
 
 def test_what_is_no_answer_is_refused() -> None:
