@@ -214,7 +214,8 @@ def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, k
         cluster.up(Options(name=chosen, nodes=nodes, fast_restart=fast_restart), provider, image=image)
         kind = KindCluster(cluster)
         if nodes >= 3:
-            kind.kubectl("taint", "nodes", kind.nodes[0], "node-role.kubernetes.io/control-plane:NoSchedule-", "--overwrite")
+            if kind.nodes[0] not in cluster.schedulable():
+                kind.kubectl("taint", "nodes", kind.nodes[0], "node-role.kubernetes.io/control-plane:NoSchedule-")
             # With what runs there already: a name server of the cluster that hangs with the node would disturb everybody.
             kind.kubectl("taint", "nodes", kind.nodes[-1], f"{SPARE}:NoExecute", "--overwrite")
         cluster.load(["agent", "operator"], kind.nodes if nodes >= 3 else ())
