@@ -33,11 +33,11 @@ END_SECONDS = 10.0
 _FORWARDING = re.compile(r"^Forwarding from 127\.0\.0\.1:(\d+) -> (\d+)$")
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command()
 @click.option("--namespace", "-n", metavar="NAMESPACE", help="Of the NameServer; default: that of kubectl's current context.")
 @click.option("--context", metavar="NAME", help="Of kubectl's configuration; default: the current one.")
 @click.argument("nameserver")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1)
 def connect(nameserver: str, namespace: str | None, context: str | None, command: tuple[str, ...]) -> None:
     """Let a program on this machine take part in a domain of a cluster whose NameServer says `adHoc: Allowed`.
 

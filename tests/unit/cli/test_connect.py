@@ -57,6 +57,15 @@ def test_a_domain_that_forbids_it_names_the_field(kubectl: Path, spec: dict[str,
     assert "NameServer team/lab: spec.adHoc is Forbidden" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["zoo", "-n", "other"], ["-n", "other", "zoo"], ["zoo", "--namespace=other", "--", "program", "-n", "own", "--flag"]]
+)
+def test_the_namespace_may_stand_on_either_side(kubectl: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    answers(kubectl, READY)
+    assert main(["connect", *arguments]) == 1
+    assert "kubectl --namespace other get nameservers.ganglion.dev zoo" in capsys.readouterr().err
+
+
 def test_without_a_key_it_asks_for_the_operator(kubectl: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers(kubectl, {**READY, "status": {}})
     assert main(["connect", "lab"]) == 69
