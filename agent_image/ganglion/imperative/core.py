@@ -7,26 +7,23 @@ import contextlib
 import functools
 import inspect
 import logging
-import socket as network
-import sys
-import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from threading import get_ident
 from typing import Any, TypeVar
-
-import zmq
 
 from ganglion.imperative import receiving
 from ganglion.imperative.addresses import AgentAddress, AgentChannel, AgentChannelKind, guess_kind
 from ganglion.imperative.errors import format_exception
+from ganglion.imperative.logs import logger_address, write
 from ganglion.imperative.requests import Requests
-from ganglion.imperative.serializers import fast, serializer_name
+from ganglion.imperative.sending import sender_of
+from ganglion.imperative.serializers import serializer_name
 from ganglion.imperative.settings import config
-from ganglion.imperative.sockets import NOBLOCK, Entry, Key, Sockets, plain_send
-from ganglion.runtime.errors import ReplierLost, RequestTimeout, SendTimeout
+from ganglion.imperative.sockets import Entry, Key, Sockets, need_handler
+from ganglion.imperative.topics import add_topics, remove_topics, subscriber_of
+from ganglion.imperative.waits import Waits
 from ganglion.runtime.loop import DataLoop
-from ganglion.runtime.sockets import Context, Socket
+from ganglion.runtime.sockets import Context
 from ganglion.sdk.agent import Agent
 from ganglion.sdk.base import AgentCore
 from ganglion.sdk.channels import Sender
@@ -36,7 +33,6 @@ from ganglion.sdk.handlers import resolve, topic_bytes
 from ganglion.sdk.timers import Timers
 
 T = TypeVar("T")
-_LEVELS = {logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARNING", logging.ERROR: "ERROR"}
 
 
 class Core(AgentCore):
@@ -80,6 +76,7 @@ class Core(AgentCore):
         self.timers = Timers(loop, self._timer_failed)
         self.foreign = ForeignCalls(loop)
         self.requests = Requests(self)
+        self.waits = Waits()
         self.stopping = False
         self.looping = False
         """In the main loop, and not stopped: handlers run."""
@@ -91,7 +88,6 @@ class Core(AgentCore):
         self._stop_on_error = stop_on_error
         self._on_end = on_end
         self._on_change = on_change
-        self._interrupt_out, self._interrupt_in = network.socketpair()
         agent._core = self  # noqa: SLF001 - the two halves of one object
 
     # -- threads
@@ -106,33 +102,7 @@ class Core(AgentCore):
     def interrupt(self) -> None:
         """Any thread: waits of the main thread raise AgentStopping from now on."""
         self.stopping = True
-        with contextlib.suppress(OSError):
-            self._interrupt_in.send(b"\0")
-
-    def wait_io(self, socket: Socket, events: int, deadline: float | None, monitor: Socket | None = None) -> bool:
-        """Wait in a handler or call until the socket is ready; False: deadline.
-
-        Raises:
-            AgentStopping: the agent was killed meanwhile.
-            ReplierLost: the monitor told so.
-        """
-        poller = zmq.Poller()
-        poller.register(socket, events)
-        poller.register(self._interrupt_out, zmq.POLLIN)
-        if monitor is not None:
-            poller.register(monitor, zmq.POLLIN)
-        while True:
-            if self.stopping:
-                raise AgentStopping("the agent was killed while it waited")
-            left = -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
-            ready = dict(poller.poll(left))
-            if socket in ready:
-                return True
-            if monitor is not None and monitor in ready:
-                monitor.recv_multipart()
-                raise ReplierLost("the replier is gone; whether it acted on the request is unknown")
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
+        self.waits.interrupt()
 
     # -- making sockets
 
@@ -167,7 +137,7 @@ class Core(AgentCore):
         entry = self.sockets.bind(guessed, transport, addr, serializer)
         entry.handler = resolved
         self.add(entry, alias, entry.place)
-        self._subscribe(entry, topics)
+        add_topics(entry, topics)
         return entry.place
 
     def connect(self, server: Any, alias: Key, handler: Any) -> Any:
@@ -186,7 +156,7 @@ class Core(AgentCore):
             entry = self.sockets.get(client)
             if client.kind == "SUB":
                 self.sockets.register(entry, alias)
-                self._subscribe(entry, self.resolve_topics(handler))
+                add_topics(entry, self.resolve_topics(handler))
                 return client
             if handler is not None:
                 raise NotImplementedError(f"connect: {client} is connected already; close it first to give it another handler")
@@ -197,7 +167,7 @@ class Core(AgentCore):
         entry = self.sockets.connect(client)
         entry.handler = resolved
         self.add(entry, alias, client)
-        self._subscribe(entry, topics)
+        add_topics(entry, topics)
         return client
 
     def resolve(self, handler: Any, *, may_yield: bool = False) -> Any:
@@ -212,7 +182,7 @@ class Core(AgentCore):
     def add(self, entry: Entry, *keys: Key) -> None:
         """Register a socket, and receive from it when the loop runs."""
         self.sockets.register(entry, *keys)
-        send = self._sender(entry)
+        send = sender_of(self, entry)
         for key in self.sockets.keys(entry):
             if send is not None:
                 self.senders[key] = send
@@ -231,103 +201,26 @@ class Core(AgentCore):
 
     # -- topics
 
-    def _subscribe(self, entry: Entry, topics: dict[bytes, Any], prefix: bytes = b"") -> None:
-        for topic, handler in topics.items():
-            if prefix + topic not in entry.topics:
-                entry.socket.set(zmq.SUBSCRIBE, prefix + topic)
-            entry.topics[prefix + topic] = handler
-            entry.routes = None
-
     def subscribe(self, alias: Key, topic: Any) -> None:
         """See `Agent.subscribe`: a mapping topic → handler, or a handler."""
-        self.here(lambda: self._subscribe(*self._subscriber(alias, self.resolve_topics(topic))))
 
-    def _subscriber(self, alias: Key, topics: dict[bytes, Any]) -> tuple[Entry, dict[bytes, Any], bytes]:
-        entry = self.sockets.get(alias)
-        if entry.kind == "SUB":
-            return entry, topics, b""
-        if isinstance(entry.place, AgentChannel) and entry.place.kind == "SYNC_SUB" and entry.partner is not None:
-            return entry.partner, topics, entry.place.twin_uuid or b""
-        raise NotImplementedError(f"alias {alias!r}: found kind {entry.kind}; only SUB and SYNC_PUB channels have topics")
+        def add() -> None:
+            entry, prefix = subscriber_of(self.sockets.get(alias), alias)
+            add_topics(entry, self.resolve_topics(topic), prefix)
+
+        self.here(add)
 
     def unsubscribe(self, alias: Key, topic: Any) -> None:
         """See `Agent.unsubscribe`."""
         topics = [topic_bytes(one) for one in (topic if isinstance(topic, (list, tuple)) else [topic])]
 
-        def undo() -> None:
-            entry, _, prefix = self._subscriber(alias, {})
-            for one in topics:
-                if prefix + one not in entry.topics:
-                    raise KeyError(one)
-                entry.socket.set(zmq.UNSUBSCRIBE, prefix + one)
-                del entry.topics[prefix + one]
-                entry.routes = None
+        def remove() -> None:
+            entry, prefix = subscriber_of(self.sockets.get(alias), alias)
+            remove_topics(entry, topics, prefix)
 
-        self.here(undo)
+        self.here(remove)
 
     # -- sending
-
-    def _sender(self, entry: Entry) -> Sender | None:
-        if isinstance(entry.place, AgentChannel):
-            return self.requests.sender(entry)
-        if entry.kind == "PUB":
-            return receiving.publisher(entry)
-        if entry.kind in ("PUSH", "PAIR"):
-            return self._pusher(entry)
-        if entry.kind == "REQ":
-            return self._requester(entry)
-        return None
-
-    def _pusher(self, entry: Entry) -> Sender:
-        send = plain_send(entry.socket)
-        encode, _ = fast(entry.codec)
-        recheck = entry.kind == "PAIR"
-
-        def push(value: Any, _topic: str | bytes, timeout: float | None) -> None:
-            try:
-                body = encode(value)
-            except Exception:  # noqa: BLE001 - the codec raises it again, and says what to do
-                body = entry.codec.encode(value)
-            try:
-                send(body, NOBLOCK)
-            except zmq.Again:
-                self.send_slowly(entry, [body], timeout)
-            if recheck and entry.drain is not None:
-                # A send may have taken the edge of the descriptor.
-                self.loop.call_soon(entry.drain)
-
-        return push
-
-    def send_slowly(self, entry: Entry, parts: list[Any], timeout: float | None) -> None:
-        """Wait for room: nobody is connected, or the peers are slow. Other handlers wait too.
-
-        Raises:
-            SendTimeout, AgentStopping.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            if not self.wait_io(entry.socket, zmq.POLLOUT, deadline):
-                raise SendTimeout(f"{entry.place}: no room within {timeout} s; nothing was sent")
-            with contextlib.suppress(zmq.Again):
-                entry.socket.send_multipart(parts, zmq.NOBLOCK)
-                return
-
-    def _requester(self, entry: Entry) -> Sender:
-        def request(value: Any, _topic: str | bytes, timeout: float | None) -> None:
-            if entry.waiting:
-                raise zmq.ZMQError(zmq.EFSM, f"{entry.place}: the last request has no reply yet; call recv() before the next send()")
-            if entry.monitor is not None:
-                with contextlib.suppress(zmq.Again):
-                    while True:
-                        entry.monitor.recv_multipart(zmq.NOBLOCK)
-            body = entry.codec.encode(value)
-            try:
-                entry.socket.send(body, zmq.NOBLOCK)
-            except zmq.Again:
-                self.send_slowly(entry, [body], timeout)
-            entry.waiting = True
-
-        return request
 
     def unknown(self, alias: Key) -> Sender:
         """For a key that is not in `senders`."""
@@ -347,17 +240,7 @@ class Core(AgentCore):
         return self.here(lambda: self._recv(alias, timeout))
 
     def _recv(self, alias: Key, timeout: float | None) -> Any:
-        entry = self.sockets.get(alias)
-        if entry.kind == "REQ" and not entry.waiting:
-            raise zmq.ZMQError(zmq.EFSM, f"{entry.place}: no request was sent; call send() before recv()")
-        seconds = float(config["CALL_TIMEOUT"] if timeout is None else timeout)
-        try:
-            if not self.wait_io(entry.socket, zmq.POLLIN, time.monotonic() + seconds, entry.monitor):
-                raise RequestTimeout(f"{entry.place}: nothing arrived within {seconds:g} s")
-            parts = entry.socket.recv_multipart()
-        finally:
-            entry.waiting = False
-        return receiving.reply_of(entry.codec, parts)
+        return receiving.receive_one(self, self.sockets.get(alias), timeout)
 
     def send_recv(self, alias: Key, value: Any, timeout: float) -> Any:
         """A request and its reply."""
@@ -506,29 +389,11 @@ class Core(AgentCore):
 
     def set_logger(self, logger: Any, alias: str) -> None:
         """See `Agent.set_logger`."""
-        from ganglion.imperative.proxy import Proxy
-
-        if isinstance(logger, Proxy):
-            logger = logger.addr("sub")
-        if not isinstance(logger, AgentAddress):
-            raise ValueError(f"An AgentAddress must be provided for logging! Found a {type(logger).__name__}")  # noqa: TRY004 - as osBrain
-        self.connect(logger, alias, None)
+        self.connect(logger_address(logger), alias, None)
 
     def log_message(self, level: int, message: object, args: tuple[object, ...], logger: str) -> None:
-        """To the logger when there is one; errors and warnings to the terminal as well."""
-        if level == logging.DEBUG and not getattr(self.agent, "_DEBUG", False):
-            return
-        word = _LEVELS[level]
-        text = (
-            f"[{datetime.now(UTC).replace(tzinfo=None)}] ({self.name}): {message % args if args and isinstance(message, str) else message}"
-        )
-        send = self.senders.get(logger)
-        if send is not None:
-            self.agent.send(logger, text, topic=word)
-        if level >= logging.WARNING or send is None:
-            stream = sys.stderr if level == logging.ERROR else sys.stdout
-            stream.write(f"{word} {text}\n")
-            stream.flush()
+        """See `AgentCore.log_message`."""
+        write(self, level, message, args, logger)
 
     # -- ending
 
@@ -552,11 +417,4 @@ class Core(AgentCore):
         self.timers.close()
         for task in self.tasks:
             task.cancel()
-        self._interrupt_in.close()
-        self._interrupt_out.close()
-
-
-def need_handler(handler: Any, *, required: bool) -> None:
-    """Raise ValueError when a handler is missing."""
-    if required and handler is None:
-        raise ValueError("This socket requires a handler!")
+        self.waits.close()

@@ -17,7 +17,9 @@ from ganglion.codecs import Body, Codec, DecodeError
 from ganglion.imperative.addresses import AgentAddress
 from ganglion.imperative.failures import decode_error, encode_error
 from ganglion.imperative.serializers import fast
+from ganglion.imperative.settings import config
 from ganglion.imperative.sockets import MORE, NOBLOCK, Entry, plain_send
+from ganglion.runtime.errors import RequestTimeout
 
 if TYPE_CHECKING:
     from ganglion.imperative.core import Core
@@ -271,6 +273,24 @@ def _take_reply(core: Core, entry: Entry) -> Callable[[], None]:
             core.spawn(result, "handler")
 
     return take
+
+
+def receive_one(core: Core, entry: Entry, timeout: float | None) -> Any:
+    """The reply to the request that was sent last; of a socket without a handler, the next message.
+
+    Raises:
+        RequestTimeout, ReplierLost, AgentStopping; zmq.ZMQError: no request was sent.
+    """
+    if entry.kind == "REQ" and not entry.waiting:
+        raise zmq.ZMQError(zmq.EFSM, f"{entry.place}: no request was sent; call send() before recv()")
+    seconds = float(config["CALL_TIMEOUT"] if timeout is None else timeout)
+    try:
+        if not core.waits.until(entry.socket, zmq.POLLIN, time.monotonic() + seconds, entry.monitor):
+            raise RequestTimeout(f"{entry.place}: nothing arrived within {seconds:g} s")
+        parts = entry.socket.recv_multipart()
+    finally:
+        entry.waiting = False
+    return reply_of(entry.codec, parts)
 
 
 def reply_of(codec: Codec, parts: list[bytes]) -> Any:

@@ -20,7 +20,8 @@ import zmq
 from ganglion.codecs import Body
 from ganglion.imperative.addresses import AgentAddress, AgentChannel, AgentChannelKind, unique_identifier
 from ganglion.imperative.failures import decode_error, encode_error
-from ganglion.imperative.sockets import Entry
+from ganglion.imperative.sending import send_slowly
+from ganglion.imperative.sockets import Entry, need_handler
 from ganglion.sdk.channels import Sender
 from ganglion.sdk.handlers import resolve
 
@@ -90,8 +91,6 @@ class Requests:
 
     def bind(self, kind: AgentChannelKind, alias: Any, handler: Any, addr: Any, transport: str, serializer: str) -> Any:
         """Bind a channel."""
-        from ganglion.imperative.core import need_handler
-
         core = self._core
         if kind not in ("ASYNC_REP", "SYNC_PUB"):
             raise NotImplementedError(f"Unsupported channel kind {kind}!")
@@ -253,7 +252,7 @@ class Requests:
             try:
                 entry.socket.send_multipart(parts, zmq.NOBLOCK)
             except zmq.Again:
-                self._core.send_slowly(entry, parts, None)
+                send_slowly(self._core, entry, parts, None)
         except BaseException:
             del self._pending[head.request]
             raise

@@ -93,6 +93,12 @@ def plain_send(socket: Socket) -> Callable[..., Any]:
     return bound
 
 
+def need_handler(handler: Any, *, required: bool) -> None:
+    """Raise ValueError when a handler is missing."""
+    if required and handler is None:
+        raise ValueError("This socket requires a handler!")
+
+
 class Sockets:
     """See the module.
 
