@@ -19,7 +19,7 @@ from ganglion.imperative.core import Core
 from ganglion.imperative.proxy import Proxy
 from ganglion.imperative.receiving import LARGE, drain_with
 from ganglion.imperative.serializers import serializer_name
-from ganglion.imperative.sockets import MORE, NOBLOCK, Entry, Key
+from ganglion.imperative.sockets import MORE, NOBLOCK, Entry, Key, plain_send
 from ganglion.sdk.agent import Agent
 from ganglion.sdk.errors import NotSupported
 
@@ -77,7 +77,7 @@ class _Joint:
                 entry.large = len(parts[-1]) >= LARGE
                 last = len(parts) - 1
                 for out in self._downstream:
-                    send = out.socket.send
+                    send = plain_send(out.socket)
                     for index, part in enumerate(parts):
                         # An XPUB never blocks: as any publisher, it drops what a slow subscriber has no room for.
                         send(part, NOBLOCK if index == last else MORE)
