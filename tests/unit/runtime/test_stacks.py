@@ -110,7 +110,8 @@ def test_who_has_ended_is_told() -> None:
 
 def test_the_file_does_not_grow_for_ever() -> None:
     with process(f"stacks.MAX_FILE_BYTES = 1000; {SLEEPS}") as child:
-        text = _shown(child.pid, "Thread MainThread")
+        # Not before it sleeps: its steps until then differ.
+        text = wait_for(lambda: found if "in ready" not in (found := ask(child.pid)) else "", what="a process that stays where it is")
         for _ in range(2000 // len(text) + 5):
             assert ask(child.pid) == text
         found = stacks._memory_file(child.pid, stacks.NAME)
