@@ -16,9 +16,9 @@ import threading
 from ganglion.imperative.addresses import address_to_host_port
 from ganglion.imperative.hosts import tcp_endpoint
 from ganglion.imperative.nameserver import NameServer, NameServerProcess
+from ganglion.imperative.plain import loads_flat_call
 from ganglion.imperative.relay import Relay
 from ganglion.imperative.secret import derive
-from ganglion.imperative.trust import loads_data
 from ganglion.sdk.errors import NotSupported
 
 MAX_CALL_BYTES = 1 << 20
@@ -51,7 +51,7 @@ def main() -> int:
             host.strip("[]"),
             None if port == "*" else int(port),
             keys=derive(asked["secret"].encode()),
-            load=loads_data,
+            load=loads_flat_call,
             max_call_bytes=MAX_CALL_BYTES,
         )
     except OSError as error:

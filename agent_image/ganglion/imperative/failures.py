@@ -41,7 +41,7 @@ def encode_error(error: BaseException, call: tuple[str, tuple[Any, ...], dict[st
 def decode_error(body: bytes) -> BaseException:
     """The exception to raise at the caller: of the same type with the same message, caused by a `RemoteError` that has the traceback.
 
-    When the type cannot be had here, it is the `RemoteError` itself.
+    When the type cannot be had here, or is no Exception, it is the `RemoteError` itself.
     """
     name, text, trace, kind, extra = peer_loads()(body)
     remote = RemoteError(name, text, trace)
@@ -49,6 +49,9 @@ def decode_error(body: bytes) -> BaseException:
         return remote
     try:
         cls = peer_loads()(kind)
+        if not issubclass(cls, Exception):
+            # SystemExit and the like are what the peer's process did; they must not end this one.
+            return remote
         # Not by calling it: the constructor may want other arguments than the text.
         error: BaseException = cls.__new__(cls, text)
         error.args = (text,)

@@ -77,6 +77,10 @@ def _protobuf(name: str) -> Codec:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
+            if not isinstance(found, type):
+                # Its type and no more: a peer may have named it.
+                found = type(found)
+                break
     except (ImportError, AttributeError, ValueError) as error:
         raise UnknownCodec(
             name, f"cannot be imported here: {error}; must be {PROTOBUF}module:Class, of a module that agents can import"

@@ -1,116 +1,36 @@
 """What peers may send: values of any kind where remote code is trusted, plain data where it is forbidden.
 
 Where it is signed, calls with code come in a signed envelope that is verified first; everything else is plain data. Calls and results are
-pickles. Where remote code is forbidden a pickle is loaded that can only name the classes of the table below, whose
-making runs no code of the sender's choice; anything else is refused before it is loaded.
+pickles. Where remote code is forbidden they are loaded as `ganglion.imperative.plain` does; anything else is refused before it is loaded.
 """
 
 from __future__ import annotations
 
-import builtins
 import functools
-import importlib
-import io
 import os
 import pickle
 import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
-from ganglion.codecs.base import Body, Codec, excerpt, kind
+from ganglion.codecs.base import Body, Codec, kind
 from ganglion.codecs.errors import CodecForbidden, DecodeError, EncodeError
 from ganglion.imperative import values
 from ganglion.imperative.membership import membership
+from ganglion.imperative.plain import loads_plain
 from ganglion.imperative.serializers import PROTOBUF, codec_of
 from ganglion.imperative.settings import config
 
 CODE_CODECS = frozenset({"pickle", "dill", "cloudpickle"})
 RemoteCode = Literal["Forbidden", "Signed", "Trusted"]
 
-_DATA: dict[str, frozenset[str]] = {
-    "builtins": frozenset({"set", "frozenset", "complex", "range", "slice"}),
-    "collections": frozenset({"OrderedDict", "deque"}),
-    "datetime": frozenset({"date", "datetime", "time", "timedelta", "timezone"}),
-    "decimal": frozenset({"Decimal"}),
-    "fractions": frozenset({"Fraction"}),
-    "pathlib": frozenset({"Path", "PosixPath", "PurePosixPath"}),
-    "uuid": frozenset({"UUID"}),
-    "ganglion.imperative.addresses": frozenset(
-        {
-            "AgentAddress",
-            "AgentAddressKind",
-            "AgentAddressRole",
-            "AgentAddressSerializer",
-            "AgentAddressTransport",
-            "AgentChannel",
-            "AgentChannelKind",
-            "SocketAddress",
-        }
-    ),
-    "ganglion.imperative.frames": frozenset({"Record"}),
-    "ganglion.imperative.proxy": frozenset({"NSProxy", "Proxy"}),
-}
-_ERRORS = frozenset(
-    {
-        "builtins",
-        "ganglion.errors",
-        "ganglion.codecs.errors",
-        "ganglion.imperative.connections",
-        "ganglion.imperative.errors",
-        "ganglion.imperative.futures",
-        "ganglion.runtime.errors",
-        "ganglion.sdk.errors",
-        "zmq.error",
-    }
-)
-"""Modules whose exceptions may be named."""
-
 
 def _advice() -> str:
     return "sign the call" if remote_code() == "Signed" else "set NameServer.spec.remoteCode to Trusted"
 
 
-class _Data(pickle.Unpickler):
-    """Loads values of the table above."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name in _DATA.get(module, ()):
-            return getattr(importlib.import_module(module), name)
-        if module in _ERRORS and "." not in name:
-            found = getattr(builtins if module == "builtins" else importlib.import_module(module), name, None)
-            if isinstance(found, type) and issubclass(found, BaseException):
-                return found
-        raise CodecForbidden("cloudpickle", f"found {module}.{name}, which is no plain data; {_advice()}, or send data")
-
-
-class _Bare(pickle.Unpickler):
-    """Loads numbers, text, bytes, None and containers of these."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise CodecForbidden("cloudpickle", f"found {module}.{name}; this name server takes text, numbers and bytes alone")
-
-
-def _load(loader: type[pickle.Unpickler], body: Body) -> Any:
-    try:
-        return loader(io.BytesIO(body)).load()
-    except CodecForbidden:
-        raise
-    except Exception as error:  # garbage raises anything
-        raise DecodeError("cloudpickle", f"found {excerpt(body)}: {type(error).__name__}: {error}") from error
-
-
-def loads_data(body: Body) -> Any:
-    """A value that holds no class at all.
-
-    Raises:
-        CodecForbidden: it names one. Nothing of it was loaded but data.
-        DecodeError: garbage.
-    """
-    return _load(_Bare, body)
-
-
 def _loads_plain(body: Body) -> Any:
-    return _load(_Data, body)
+    return loads_plain(body, _advice)
 
 
 def _dumps_plain(value: Any) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import decimal
+import fractions
 import importlib
 import os
 import pathlib
@@ -19,10 +20,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganglion import AgentAddress, AgentChannel, CodecForbidden, DecodeError, EncodeError, NamingError, SocketAddress
+from ganglion import (
+    AgentAddress,
+    AgentChannel,
+    CodecForbidden,
+    DecodeError,
+    EncodeError,
+    NamingError,
+    RemoteError,
+    SocketAddress,
+    UnknownCodec,
+)
 from ganglion.imperative import trust
+from ganglion.imperative.failures import decode_error
 from ganglion.imperative.frames import Record
-from ganglion.imperative.trust import loads_data
+from ganglion.imperative.plain import loads_flat_call
 
 VALUES = [
     {"a": [1, 2.5, None, True, b"x", "ü"], "b": ({1, 2}, frozenset("ab"), 3 + 4j, bytearray(b"y"))},
@@ -65,11 +77,16 @@ def test_data_travels(value: Any) -> None:
     assert trust.peer_loads()(trust.peer_dumps()(value)) == value
 
 
+def _kind(value: Any) -> str:
+    # The same in each process that collects.
+    return f"{type(value).__name__} {getattr(value, '__qualname__', '')}"
+
+
 def function() -> None:
     """Of a module that the receiver can import."""
 
 
-@pytest.mark.parametrize("value", [Bomb(), [Bomb()], os.mkdir, function, eval, pathlib.Path.unlink, lambda: 1, Bomb], ids=repr)
+@pytest.mark.parametrize("value", [Bomb(), [Bomb()], os.mkdir, function, eval, pathlib.Path.unlink, lambda: 1, Bomb], ids=_kind)
 def test_code_is_refused_before_it_is_loaded(value: Any) -> None:
     with pytest.raises(CodecForbidden, match=r"spec\.remoteCode"):
         trust.peer_loads()(cloudpickle.dumps(value, 5))
@@ -88,7 +105,7 @@ def test_a_lambda_is_refused_where_it_is_sent() -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_an_error(body: bytes) -> None:
-    for load in (trust.peer_loads(), loads_data):
+    for load in (trust.peer_loads(), loads_flat_call):
         with contextlib.suppress(CodecForbidden, DecodeError):
             load(body)
 
@@ -96,7 +113,7 @@ def test_garbage_is_an_error(body: bytes) -> None:
 @pytest.mark.parametrize("value", [KeyError, Record(name="a", life=b"l", control="c", safe="s"), {1}], ids=repr)
 def test_a_directory_takes_no_class_at_all(value: Any) -> None:
     with pytest.raises(CodecForbidden):
-        loads_data(pickle.dumps([value], 2))
+        loads_flat_call(pickle.dumps([value], 2))
 
 
 @pytest.mark.parametrize("name", ["pickle", "dill", "cloudpickle"])
@@ -119,3 +136,86 @@ def test_a_peer_does_not_choose_what_is_imported() -> None:
     assert "antigravity" not in sys.modules
     importlib.import_module("google.protobuf.struct_pb2")
     assert trust.permitted_codec("protobuf:google.protobuf.struct_pb2:Struct").name.startswith("protobuf:")
+
+
+def _name(module: str, name: str) -> bytes:
+    return b"".join(bytes([0x8C, len(text)]) + text.encode() for text in (module, name)) + b"\x93"
+
+
+_ADDRESS = _name("ganglion.imperative.addresses", "AgentAddress")
+_PROXY = _name("ganglion.imperative.proxy", "NSProxy")
+_ENDLESS = _name("builtins", "range") + b"K\x00\x8a\x08" + (1 << 60).to_bytes(8, "little") + b"\x86R"
+ODD = {
+    "sets an attribute of a class": _ADDRESS + b"N}\x8c\x04twin" + _name("builtins", "KeyError") + b"s\x86b.",
+    "connects": _PROXY + b"\x8c\x0b127.0.0.1:1\x85R.",
+    "asks a proxy for a method": _PROXY + b")\x81(K\x01e.",
+    "asks a proxy for keys": _name("collections", "OrderedDict") + _PROXY + b")\x81\x85R.",
+    "adds to a proxy": _PROXY + b")\x81(K\x01\x90.",
+    "fills memory": _name("collections", "deque") + _ENDLESS + b"\x85R.",
+    "fills memory with a set": _name("builtins", "set") + _ENDLESS + b"\x85R.",
+    "fills memory with a frozenset": _name("builtins", "frozenset") + _ENDLESS + b"\x85\x81.",
+    "computes for ever": _name("fractions", "Fraction") + b"\x8c\x0b1e999999999\x85R.",
+    "ends the process": _name("builtins", "SystemExit") + b".",
+    "uses an old opcode": b"(" + _name("collections", "deque") + _ENDLESS + b"o.",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_a_pickle_of_permitted_classes_only_makes_values(what: str) -> None:
+    with pytest.raises(CodecForbidden):
+        trust.peer_loads()(b"\x80\x05" + ODD[what])
+    assert AgentAddress("tcp", "h:1", "PUSH", "server", "json").twin().kind == "PULL"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [fractions.Fraction(1, 3), range(3), slice(1, 2), dt.timedelta(1), deque([1, 2]), {(1, dt.date(2024, 1, 2)): [complex(1, 2)]}],
+    ids=repr,
+)
+def test_values_come_back(value: Any) -> None:
+    assert trust.peer_loads()(trust.peer_dumps()(value)) == value
+
+
+def test_errors_are_values_too() -> None:
+    error = trust.peer_loads()(trust.peer_dumps()(NamingError("unknown", 7)))
+    assert isinstance(error, NamingError)
+    assert error.args == ("unknown", 7)
+
+
+@pytest.mark.parametrize("cls", [SystemExit, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("mode", ["Forbidden", "Trusted"])
+def test_an_exception_of_a_peer_does_not_end_its_caller(cls: type[BaseException], mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANGLION_REMOTE_CODE", mode)
+    trust.remote_code.cache_clear()
+    body = pickle.dumps((f"builtins.{cls.__name__}", "3", "trace", pickle.dumps(cls), {}))
+    error = decode_error(body)
+    assert isinstance(error, RemoteError)
+    assert cls.__name__ in str(error)
+
+
+def test_what_an_imported_module_holds_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GANGLION_TEST_HIDDEN", "only here")
+    for name in ("protobuf:os:environ", "protobuf:os:environ.copy", "protobuf:os:environ.nothing"):
+        with pytest.raises(UnknownCodec) as caught:
+            trust.permitted_codec(name)
+        assert "only here" not in str(caught.value)
+
+
+NESTED = {
+    "deep": b"\x80\x05}\x8c\x01xK\x01s)" + b"\x85" * 900_000 + b"\x86.",
+    "a deep key": b"\x80\x05})" + b"\x85" * 900_000 + b"Ns.",
+    "two of two of two": b"\x80\x05})" + b"".join(b"\x94h" + bytes([n]) + b"\x86" for n in range(200)) + b"Ns.",
+    "a deep argument": b"\x80\x05\x8c\x06lookup)" + b"\x85" * 900_000 + b"}\x87.",
+    "memory": b"\x80\x05K\x01r\xff\xff\xff\xff.",
+}
+
+
+@pytest.mark.parametrize("what", NESTED)
+def test_a_directory_survives_what_is_nested(what: str) -> None:
+    with pytest.raises((CodecForbidden, DecodeError)):
+        loads_flat_call(NESTED[what])
+
+
+def test_a_directory_takes_flat_calls() -> None:
+    call = ("remove", ("a", b"life", 3, -70_000, 1 << 40, 2.5, None, True), {"x": "y", "z": "é" * 300, "f": False})
+    assert loads_flat_call(pickle.dumps(call, 5)) == call
