@@ -67,6 +67,8 @@ class AgentAddressKind(_Word):
         "PUB": "SUB",
         "SUB": "PUB",
         "PAIR": "PAIR",
+        "DEALER": "ROUTER",
+        "ROUTER": "DEALER",
         "PULL_SYNC_PUB": "PUSH_SYNC_SUB",
         "PUSH_SYNC_SUB": "PULL_SYNC_PUB",
     }
@@ -78,13 +80,15 @@ class AgentAddressKind(_Word):
         "SUB": 2,
         "REQ": 3,
         "REP": 4,
+        "DEALER": 5,
+        "ROUTER": 6,
         "PULL": 7,
         "PUSH": 8,
         "PULL_SYNC_PUB": 7,
         "PUSH_SYNC_SUB": 8,
     }
     """ZeroMQ's own (zmq.h), so that this module needs no socket library."""
-    REQUIRE_HANDLER: ClassVar[tuple[str, ...]] = ("REP", "PULL", "SUB", "PULL_SYNC_PUB")
+    REQUIRE_HANDLER: ClassVar[tuple[str, ...]] = ("REP", "PULL", "SUB", "ROUTER", "PULL_SYNC_PUB")
 
     def zmq(self) -> int:
         """ZeroMQ's number of this kind of socket."""
@@ -206,7 +210,7 @@ class AgentAddress:
     Args:
         transport: tcp, ipc or inproc.
         address: `host:port` or SocketAddress, a path, or a name.
-        kind: REQ, REP, PUSH, PULL, PUB, SUB or PAIR.
+        kind: REQ, REP, PUSH, PULL, PUB, SUB, PAIR, DEALER or ROUTER.
         role: server for the end that binds.
         serializer: name of the codec of its messages.
     Raises:

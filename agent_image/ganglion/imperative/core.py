@@ -133,7 +133,7 @@ class Core(AgentCore):
             return self.requests.bind(guessed, alias, handler, addr, transport, serializer)
         need_handler(handler, required=guessed.requires_handler())
         topics = self.resolve_topics(handler) if guessed == "SUB" else {}
-        resolved = None if handler is None or guessed == "SUB" else self.resolve(handler, may_yield=guessed == "REP")
+        resolved = self._handler(guessed, handler)
         entry = self.sockets.bind(guessed, transport, addr, serializer)
         entry.handler = resolved
         self.add(entry, alias, entry.place)
@@ -163,12 +163,19 @@ class Core(AgentCore):
             self.add(entry, alias)
             return client
         topics = self.resolve_topics(handler) if client.kind == "SUB" else {}
-        resolved = None if handler is None or client.kind == "SUB" else self.resolve(handler)
+        resolved = self._handler(client.kind, handler)
         entry = self.sockets.connect(client)
         entry.handler = resolved
         self.add(entry, alias, client)
         add_topics(entry, topics)
         return client
+
+    def _handler(self, kind: str, handler: Any) -> Any:
+        if handler is None or kind == "SUB":
+            return None
+        if kind == "ROUTER":
+            return resolve(self.agent, {}, handler, topics=True, may_yield=False)
+        return self.resolve(handler, may_yield=kind == "REP")
 
     def resolve(self, handler: Any, *, may_yield: bool = False) -> Any:
         """A handler as it is called: (message). What it yields is a reply, where it may."""

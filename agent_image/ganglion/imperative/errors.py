@@ -22,12 +22,17 @@ __all__ = [
     "SignedOtherCode",
     "SignerUnknown",
     "TooManySigned",
+    "UnknownPeer",
     "format_exception",
 ]
 
 
 class CommunicationError(GanglionError, ConnectionError):
     """The agent or name server is gone; whether it acted on what was asked is unknown unless the text says so."""
+
+
+class UnknownPeer(CommunicationError):
+    """A ROUTER has no connection to this peer; nothing was sent."""
 
 
 class CallTimeout(GanglionError, TimeoutError):

@@ -54,6 +54,8 @@ def drain_of(core: Core, entry: Entry) -> Callable[[], None]:
         take = _take_rep(core, entry)
     elif entry.kind == "REQ":
         take = _take_reply(core, entry)
+    elif entry.kind == "ROUTER":
+        take = _take_routed(core, entry)
     else:
         return _pull_drain(core, entry)
     return drain_with(core, entry, take)
@@ -269,6 +271,21 @@ def _take_reply(core: Core, entry: Entry) -> Callable[[], None]:
         parts = socket.recv_multipart(zmq.NOBLOCK)
         entry.waiting = False
         result = handler(reply_of(codec, parts))
+        if result is not None and inspect.isawaitable(result):
+            core.spawn(result, "handler")
+
+    return take
+
+
+def _take_routed(core: Core, entry: Entry) -> Callable[[], None]:
+    codec, handler = entry.codec, entry.handler
+    assert handler is not None
+
+    def take() -> None:
+        parts = receive_parts(entry)
+        if len(parts) != 2:
+            raise ValueError(f"{entry.place}: found {len(parts) - 1} frames from peer {bytes(parts[0]).hex()}; a message has one")
+        result = handler(bytes(parts[0]), codec.decode(parts[1]))
         if result is not None and inspect.isawaitable(result):
             core.spawn(result, "handler")
 

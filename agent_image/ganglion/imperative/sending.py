@@ -10,6 +10,7 @@ import zmq
 
 from ganglion.imperative import receiving
 from ganglion.imperative.addresses import AgentChannel
+from ganglion.imperative.errors import UnknownPeer
 from ganglion.imperative.serializers import fast
 from ganglion.imperative.sockets import NOBLOCK, Entry, plain_send
 from ganglion.runtime.errors import SendTimeout
@@ -25,8 +26,10 @@ def sender_of(core: Core, entry: Entry) -> Sender | None:
         return core.requests.sender(entry)
     if entry.kind == "PUB":
         return receiving.publisher(entry)
-    if entry.kind in ("PUSH", "PAIR"):
+    if entry.kind in ("PUSH", "PAIR", "DEALER"):
         return _pusher(core, entry)
+    if entry.kind == "ROUTER":
+        return _router(core, entry)
     if entry.kind == "REQ":
         return _requester(core, entry)
     return None
@@ -35,7 +38,7 @@ def sender_of(core: Core, entry: Entry) -> Sender | None:
 def _pusher(core: Core, entry: Entry) -> Sender:
     send = plain_send(entry.socket)
     encode, _ = fast(entry.codec)
-    recheck = entry.kind == "PAIR"
+    recheck = entry.kind != "PUSH"
 
     def push(value: Any, _topic: str | bytes, timeout: float | None) -> None:
         try:
@@ -66,6 +69,26 @@ def send_slowly(core: Core, entry: Entry, parts: list[Any], timeout: float | Non
         with contextlib.suppress(zmq.Again):
             entry.socket.send_multipart(parts, zmq.NOBLOCK)
             return
+
+
+def _router(core: Core, entry: Entry) -> Sender:
+    def route(value: Any, peer: str | bytes, _timeout: float | None) -> None:
+        if not isinstance(peer, bytes) or not peer:
+            raise TypeError(f"{entry.place}: found topic {peer!r}; a ROUTER sends to one peer: give the bytes that its handler got")
+        body = entry.codec.encode(value)
+        try:
+            entry.socket.send_multipart([peer, body], zmq.NOBLOCK)
+        except zmq.Again:
+            # There is no telling when one of several peers takes more.
+            raise SendTimeout(f"{entry.place}: peer {peer.hex()} takes no more now; nothing was sent") from None
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            raise UnknownPeer(f"{entry.place}: peer {peer.hex()} is not connected, or is gone; nothing was sent") from None
+        if entry.drain is not None:
+            core.loop.call_soon(entry.drain)
+
+    return route
 
 
 def _requester(core: Core, entry: Entry) -> Sender:

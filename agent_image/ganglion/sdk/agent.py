@@ -85,7 +85,7 @@ class Agent:
         Args:
             alias: channel alias; of sockets that a program made, their address too.
             value: what the channel's codec can encode.
-            topic: Pub only; any bytes, text goes out as UTF-8.
+            topic: Pub: any bytes, text goes out as UTF-8. ROUTER: the peer that it is for, as the handler got it.
             handler, wait, on_error: of requests (Req; ASYNC_REP and SYNC_PUB of programs): what gets the reply, seconds to wait for it
                 (Req: 10 when None), and what is called with the agent when there was none. As many may be under way as one likes.
             timeout: seconds to block at most; None: until there is room.
@@ -194,9 +194,10 @@ class Agent:
         """Make a socket that others connect to.
 
         Args:
-            kind: REQ, REP, PUSH, PULL, PUB, SUB or PAIR; ASYNC_REP or SYNC_PUB for a channel.
+            kind: REQ, REP, PUSH, PULL, PUB, SUB, PAIR, DEALER or ROUTER; ASYNC_REP or SYNC_PUB for a channel.
             alias: name for `send` and `recv`; the address serves too.
-            handler: what gets the messages; required where nothing else could take them.
+            handler: what gets the messages; required where nothing else could take them. Of a ROUTER: (message, peer), where peer is
+                what `send` takes as topic.
             addr: tcp: `host`, `host:port` or a SocketAddress; ipc, inproc: a name. A random one when None.
             transport: tcp, ipc or inproc.
             serializer: codec of its messages.

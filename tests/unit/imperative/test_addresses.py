@@ -73,5 +73,5 @@ def test_no_other_words() -> None:
 
 
 def test_kinds_know_zeromqs_numbers() -> None:
-    for kind in ("PAIR", "PUB", "SUB", "REQ", "REP", "PULL", "PUSH"):
+    for kind in ("PAIR", "PUB", "SUB", "REQ", "REP", "PULL", "PUSH", "DEALER", "ROUTER"):
         assert AgentAddressKind(kind).zmq() == getattr(zmq, kind)
