@@ -174,9 +174,9 @@ class Forwarder(Agent):
         if kind not in ("PUB", "SUB") or handler is not None:
             raise NotSupported(f"bind: found kind {kind!r}{' with a handler' if handler is not None else ''}; {_ONLY}")
         codec = serializer_name(serializer or core.serializer)
-        self._check(codec)
 
         def make() -> Any:
+            self._check(codec)
             entry = core.sockets.bind(kind, transport or core.transport, addr, codec, extended=True)
             self._joint.add(entry, alias)
             return entry.place
@@ -195,9 +195,9 @@ class Forwarder(Agent):
             found = getattr(server, "kind", type(server).__name__)
             raise NotSupported(f"connect: found {found}{' with a handler' if handler is not None else ''}; {_ONLY}")
         client = server.twin()
-        self._check(str(client.serializer))
 
         def make() -> Any:
+            self._check(str(client.serializer))
             if client in core.sockets:
                 core.sockets.register(core.sockets.get(client), alias)
                 return client
