@@ -40,9 +40,13 @@ def ensure(engine: Engine) -> None:
 
 
 def remove(engine: Engine) -> None:
-    """Remove the network and its packet filter; absence is fine."""
+    """Remove the network and its packet filter; absence is fine. Both stay while another cluster's nodes use them."""
     if succeeds(["podman", "network", "exists", NAME], timeout=30, env=engine.environment):
-        engine.run("network", "rm", "--force", NAME)
+        if engine.run("ps", "--all", "--filter", f"network={NAME}", "--format", "{{.Names}}").strip():
+            return
+        # Not by force, which would remove the nodes of a cluster that has come in between.
+        if not succeeds(["podman", "network", "rm", NAME], timeout=60, env=engine.environment):
+            return
     run(["nft", "--file", "-"], stdin=f"table inet {TABLE}\ndelete table inet {TABLE}\n", timeout=30)
     shared = Path("/run/netns")
     mounted = f" {shared} " in Path("/proc/self/mounts").read_text()
