@@ -59,7 +59,7 @@ def main() -> int:
         return 1
     # Not what it advertises: the name server's own host is how it is found.
     print(tcp_endpoint(host.strip("[]"), running.control.port), flush=True)  # noqa: T201
-    relay = _relay(asked.get("relay", ""), running)
+    relay = _relay(asked.get("relay", ""), running, loopback=host.startswith("127."))
 
     def follow() -> None:
         for line in sys.stdin:
@@ -77,7 +77,7 @@ def main() -> int:
     return 0
 
 
-def _relay(address: str, running: NameServerProcess) -> Relay | None:
+def _relay(address: str, running: NameServerProcess, *, loopback: bool) -> Relay | None:
     """The way to the agents for programs outside of the cluster, where it is wanted."""
     host, port = address_to_host_port(address or None)
     if host is None:
@@ -88,7 +88,7 @@ def _relay(address: str, running: NameServerProcess) -> Relay | None:
             records = [running.leases.get(name) for name in running.leases]
         return any(wanted == address_to_host_port(record.control.removeprefix("tcp://"))[0] for record in records if record is not None)
 
-    return Relay(host, port or 0, permits, running.control.port)
+    return Relay(host, port or 0, permits, running.control.port, loopback=loopback)
 
 
 if __name__ == "__main__":

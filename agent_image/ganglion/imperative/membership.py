@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +37,7 @@ class Membership:
     domain: str
     nameserver: str
     host: str
-    secret: str
+    secret: str = field(repr=False)
     remote_code: Literal["Forbidden", "Signed", "Trusted"]
 
 

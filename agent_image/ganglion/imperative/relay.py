@@ -1,7 +1,7 @@
 """The way into a cluster for a program outside of it: SOCKS 5 (RFC 1928) beside the directory; `routes` is its other end.
 
 It listens on the pod's own loopback address, so only who may forward ports to this pod reaches it, and it connects to hosts of registered
-agents alone. What goes through it is encrypted from end to end.
+agents alone, never to this pod's own loopback address. What goes through it is encrypted from end to end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import socket
 import struct
 import threading
 from collections.abc import Callable
@@ -29,12 +30,14 @@ class Relay:
         host, port: to bind; port 0: any.
         permits: whether connections to this host are wanted. Any thread.
         directory: port of the directory beside it, which is meant by this port of any host: proxies that travel know its Service.
+        loopback: whether loopback addresses are agents' as well; in a pod they are this pod's own, whatever an agent claims to be.
     Raises:
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, host: str, port: int, permits: Callable[[str], bool], directory: int = 0) -> None:
+    def __init__(self, host: str, port: int, permits: Callable[[str], bool], directory: int = 0, *, loopback: bool) -> None:
         self._permits = permits
+        self._loopback = loopback
         self._directory = directory
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -91,20 +94,33 @@ class Relay:
             host, port, refusal = await self._request(reader)
             there = None
             if refusal == _GRANTED:
-                if port == self._directory:
-                    host = "127.0.0.1"
-                if port == self._directory or self._permits(host):
-                    try:
-                        there = await asyncio.open_connection(host, port, limit=CHUNK)
-                    except OSError:
-                        refusal = _UNREACHABLE
-                else:
-                    log.warning("relay: %s is no host of a registered agent", host)
-                    refusal = _FORBIDDEN
+                try:
+                    address = await self._resolved(host, port)
+                    if address:
+                        there = await asyncio.open_connection(address, port, limit=CHUNK)
+                    else:
+                        log.warning("relay: %s is no host of a registered agent", host)
+                        refusal = _FORBIDDEN
+                except OSError:
+                    refusal = _UNREACHABLE
             writer.write(struct.pack("!BBBB4sH", 5, refusal, 0, 1, bytes(4), 0))
             await writer.drain()
         if there is not None:
             await carry_both_ways(reader, writer, *there)
+
+    async def _resolved(self, host: str, port: int) -> str:
+        """The address to connect to; empty: to none. A name that a registered agent has given may lead anywhere."""
+        if port == self._directory:
+            return "127.0.0.1"
+        if not self._permits(host):
+            return ""
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        text = str(found[0][4][0])
+        address = ipaddress.ip_address(text.partition("%")[0])
+        inner = getattr(address, "ipv4_mapped", None) or address
+        if inner.is_unspecified or inner.is_link_local or inner.is_multicast or (inner.is_loopback and not self._loopback):
+            return ""
+        return text
 
     @staticmethod
     async def _request(reader: asyncio.StreamReader) -> tuple[str, int, int]:
