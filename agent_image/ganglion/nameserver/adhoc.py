@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 END_SECONDS = 3.0
+TAKEN_SECONDS = 10.0
+"""For how long an address may be somebody else's at the start."""
+LOOK_SECONDS = 0.2
 AGAIN_SECONDS = 1.0
 """Between two starts of a directory that ends by itself."""
 
@@ -60,7 +63,17 @@ class AdHocDirectory:
         Raises:
             ConfigurationError: the address cannot be bound.
         """
-        self._address = await self._begin()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + TAKEN_SECONDS
+        while True:
+            try:
+                self._address = await self._begin()
+                break
+            except ConfigurationError:
+                # The directory of a name server that was killed sees the end of its input a moment later.
+                if loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(LOOK_SECONDS)
         self._keeper = asyncio.create_task(self._keep(), name="ad-hoc-directory")
 
     def terms(self, remote_code: Literal["Forbidden", "Signed", "Trusted"]) -> AdHocTerms:
