@@ -166,11 +166,16 @@ class NSProxy:
             time.sleep(min(POLL_SECONDS, left))
 
     def shutdown(self, timeout: float = 10.0) -> None:
-        """`shutdown_agents`, then end the name server itself; it stays when some agents did."""
+        """`shutdown_agents`, then end the name server itself, and wait until it answers no more; it stays when some agents did."""
         self.shutdown_agents(timeout)
+        end = time.monotonic() + SHORT_SECONDS
         with contextlib.suppress(PeerLost):
             # It may be gone before its answer is.
             self._within(SHORT_SECONDS, "daemon_shutdown")
+            # It answers before it ends: whoever asks after this must not find it. One that hangs has been told.
+            with contextlib.suppress(CallTimeout):
+                while (left := end - time.monotonic()) > 0:
+                    self._within(left, "ping")
         self.release()
 
 

@@ -250,3 +250,12 @@ def test_shutdown_ends_who_cannot_even_hear_it(how: str) -> None:
     ns.shutdown(timeout=4)
     assert time.monotonic() - began < 4
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), what="the process to be gone")
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_nobody_finds_a_name_server_that_was_shut_down(backend: Any) -> None:
+    for _ in range(5):
+        ns = run_nameserver(backend=backend)
+        ns.shutdown()
+        with pytest.raises(CommunicationError):
+            calls.call(f"tcp://{ns.addr()}", "agents", timeout=5)
