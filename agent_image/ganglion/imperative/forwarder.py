@@ -228,13 +228,21 @@ class Forwarder(Agent):
 
     def close(self, alias: Any, linger: float | None = None) -> None:
         """See `Agent.close`; topics that only its subscribers asked for are given up."""
-        super().close(alias, linger)
-        cast("Core", self._core).here(self._joint.forget_closed)
+        self._close(lambda: Agent.close(self, alias, linger))
 
     def close_all(self, linger: float | None = None) -> None:
         """See `Agent.close_all`."""
-        super().close_all(linger)
-        cast("Core", self._core).here(self._joint.forget_closed)
+        self._close(lambda: Agent.close_all(self, linger))
+
+    def _close(self, close: Callable[[], None]) -> None:
+        def both() -> None:
+            # In one piece: a publication in between would go to what is closed, and not to those behind it.
+            try:
+                close()
+            finally:
+                self._joint.forget_closed()
+
+        cast("Core", self._core).here(both)
 
     def topics(self) -> list[bytes]:
         """What is asked for upstream now, sorted."""

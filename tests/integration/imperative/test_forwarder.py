@@ -201,3 +201,30 @@ def test_the_example_prints_what_each_reads() -> None:
         "Bea: ['sport: 3:1', 'weather: rain']",
         "asked for upstream: [b'sport', b'weather']",
     ]
+
+
+class Teller(Agent):
+    def on_init(self) -> None:
+        self.told = 0
+
+    def tell(self) -> None:
+        self.send("news", self.told, topic="n")
+        self.told += 1
+
+
+def test_a_socket_that_is_closed_meanwhile_costs_the_others_nothing(stage: Stage) -> None:
+    hub = _forwarder(stage, "Hub", base=Forwarder)
+    for number in range(40):
+        hub.bind("PUB", f"spare {number}")
+    reader, teller = stage.agent("Bob", base=Reader), stage.agent("Alice", base=Teller)
+    reader.connect(hub.bind("PUB", "late"), handler={"n": "see"})
+    teller.connect(hub.addr("publishers"), alias="news")
+    _reaches(teller, reader, "n")
+    timer = teller.each(0.001, "tell")
+    for number in range(40):
+        # From another thread, between whatever the forwarder does.
+        hub.unsafe.close(f"spare {number}")
+    teller.stop_timer(timer)
+    told = teller.get_attr("told")
+    wait_for(lambda: (b"n", told - 1) in reader.get_attr("seen"), what="the last publication")
+    assert [message for _, message in reader.get_attr("seen")] == list(range(told))
