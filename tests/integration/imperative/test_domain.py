@@ -165,9 +165,9 @@ def agents(here: World) -> list[str]:
 @pytest.mark.parametrize(("remote_code", "plane"), [("Forbidden", "Sidecar"), ("Trusted", "InProcess")])
 def test_agents_of_two_pods_talk(remote_code: str, plane: str) -> None:
     with domain(remote_code) as here:
-        run(here, "ear", "listen", data_plane=plane).says("LISTENS 127.0.0.1")
+        run(here, "ear", "listen", data_plane=plane).says("LISTENS 127.0.0.1", timeout=60)
         mouth = run(here, "mouth", "speak", data_plane=plane)
-        mouth.says("OWN")
+        mouth.says("OWN", timeout=60)
         out = mouth.output
         assert "REPLY ['seen', 'hello']" in out
         assert "ALL True" in out
@@ -191,7 +191,7 @@ def test_signed_code_passes_between_pods(tmp_path: Path, monkeypatch: pytest.Mon
     private_key(tmp_path / "stranger")
     monkeypatch.setenv("GANGLION_TRUSTED_KEYS_FILE", str(tmp_path / "trusted"))
     with domain("Signed") as here:
-        run(here, "ear", "listen").says("LISTENS 127.0.0.1")
+        run(here, "ear", "listen").says("LISTENS 127.0.0.1", timeout=60)
         for key, lambdas, functions in (
             ("ours", "LAMBDA [0-9]+", "FUNCTION [0-9]+"),
             ("stranger", "LAMBDA SignerUnknown", "FUNCTION SignerUnknown"),
@@ -212,9 +212,9 @@ def test_without_leave_nobody_makes_agents() -> None:
 def test_they_end_with_the_agent_that_made_them_and_with_the_domain() -> None:
     with domain() as here:
         ear = run(here, "ear", "listen")
-        ear.says("LISTENS")
+        ear.says("LISTENS", timeout=60)
         mouth = run(here, "mouth", "speak")
-        mouth.says("OWN")
+        mouth.says("OWN", timeout=60)
         mouth.signal(signal.SIGTERM)
         mouth.ends(0)
         # On a busy machine it may have been killed in the end: then its name is free after its lease.
@@ -226,7 +226,7 @@ def test_they_end_with_the_agent_that_made_them_and_with_the_domain() -> None:
 
 def test_a_restarted_name_server_and_a_killed_directory_know_them_again() -> None:
     with domain() as here:
-        run(here, "ear", "listen").says("LISTENS")
+        run(here, "ear", "listen").says("LISTENS", timeout=60)
         here.server.kill()
         here.server.start()
         wait_for(lambda: agents(here) == ["ear"], timeout=30, what="it is known to the next name server")
@@ -304,7 +304,7 @@ if __name__ == "__main__":
 
 def test_a_program_outside_takes_part(tmp_path: Path) -> None:
     with domain() as here:
-        run(here, "ear", "listen", host="127.0.0.2").says("LISTENS 127.0.0.2")
+        run(here, "ear", "listen", host="127.0.0.2").says("LISTENS 127.0.0.2", timeout=60)
         port = int(here.server.endpoint.rpartition(":")[2])
         terms = visit("demo", port, here.server.keys.public, here.server.secret_file.read_bytes())
         script = tmp_path / "outside.py"
@@ -326,7 +326,7 @@ def test_a_program_outside_takes_part(tmp_path: Path) -> None:
 
 def test_the_relay_leads_to_registered_agents_alone() -> None:
     with domain() as here, socket.create_server(("127.0.0.3", 0)) as elsewhere:
-        run(here, "ear", "listen", host="127.0.0.2").says("LISTENS 127.0.0.2")
+        run(here, "ear", "listen", host="127.0.0.2").says("LISTENS 127.0.0.2", timeout=60)
         host, _, port = here.server.environment["GANGLION_AD_HOC_RELAY"].rpartition(":")
         for wanted, refused in (("127.0.0.3", 2), ("127.0.0.2", 4)):
             with socket.create_connection((host, int(port)), timeout=10) as connection:
