@@ -59,14 +59,20 @@ def test_publishers_and_subscribers_know_the_forwarder_only(stage: Stage) -> Non
     dave.unsubscribe("paper", "")
     wait_for(lambda: hub.topics() == [b"sport"], what="the topic to be given up")
     _reaches(alice, bob, "sport")
-    before = hub.forwarded()
-    for number in range(50):
-        alice.send("news", number, topic="weather")
-    alice.send("news", {"score": (3, 1)}, topic="sport/tennis")
-    wait_for(lambda: bob.get_attr("seen"), what="the publication")
-    # A handler gets the topic that it subscribed to.
-    assert bob.get_attr("seen") == [(b"sport", {"score": (3, 1)})]
-    assert hub.forwarded() - before == 1
+
+    def unwanted_stays() -> bool:
+        bob.set_attr(seen=[])
+        before = hub.forwarded()
+        for number in range(20):
+            alice.send("news", number, topic="weather")
+        alice.send("news", {"score": (3, 1)}, topic="sport/tennis")
+        wait_for(lambda: bob.get_attr("seen"), what="the publication")
+        # A handler gets the topic that it subscribed to.
+        assert bob.get_attr("seen") == [(b"sport", {"score": (3, 1)})]
+        return bool(hub.forwarded() - before == 1)
+
+    # The publisher learns of it a moment after the forwarder.
+    wait_for(unwanted_stays, what="the publisher to keep what nobody wants")
 
     bob.kill()
     wait_for(lambda: hub.topics() == [], what="the topics of one that died to be given up")
