@@ -4,7 +4,7 @@
 header  kind u8 | version u8 1 | flags u16 | id u64 | life 16 bytes
 'C' call     header, body: pickled (method, args, kwargs)      flags bit 0: no reply is wanted; life: whom it is meant for, 0: anyone
              with code that is signed: as `ganglion.imperative.envelope`
-'R' reply    header, body: pickled value                       flags bit 0: an error, body as `ganglion.imperative.errors` makes it
+'R' reply    header, body: pickled value                       flags bit 0: an error, body as `ganglion.imperative.failures` makes it
                                                                bit 1: no such life here; bit 2: must be running for safe calls
 'B' beat     header, body: msgpack Record; life: the agent's   answered by
 'K' known    header                                            flags bit 0: the name belongs to another life
