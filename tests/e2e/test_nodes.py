@@ -35,7 +35,7 @@ def test_a_node_that_hangs_for_good_costs_nothing(operator: KindCluster) -> None
     spread = {"maxSkew": 1, "topologyKey": HOST, "whenUnsatisfiable": "ScheduleAnyway"}
     patches = {"worker": _on(kept, lost, replicas=4, topologySpreadConstraints=[spread])}
     with operator.namespace("node") as namespace:
-        run = WordCount(operator, namespace, passes=40, patches=patches)
+        run = WordCount(operator, namespace, passes=24, patches=patches)
         run.apply()
         run.wait_replicas("worker", 4)
         wait_for(lambda: run.accepted() > 1000, timeout=60, interval=0.5, what="work flows")
@@ -96,11 +96,11 @@ def default_back_off(kind: KindCluster, node: str) -> Iterator[None]:
 
 
 @pytest.mark.spare
-@pytest.mark.timeout(400, func_only=True)
+@pytest.mark.timeout(500, func_only=True)
 def test_kills_at_the_default_back_off_lose_nothing(operator: KindCluster) -> None:
     node = operator.spare
     with default_back_off(operator, node), operator.namespace("backoff") as namespace:
-        run = WordCount(operator, namespace, passes=20, patches={"worker": _on(node, replicas=2)})
+        run = WordCount(operator, namespace, passes=10, patches={"worker": _on(node, replicas=2)})
         run.apply()
         run.wait_replicas("worker", 2)
         for kills in (1, 2, 3):
@@ -109,7 +109,7 @@ def test_kills_at_the_default_back_off_lose_nothing(operator: KindCluster) -> No
             kill_container(operator, namespace, "worker-0", "agent")
             wait_for(partial(_beyond, run, progress), timeout=60, interval=0.5, what="the other one works on")
             wait_for(partial(_restarted, run, kills), timeout=90, interval=0.5, what=f"restart number {kills}")
-        run.finish(timeout=200)
+        run.finish(timeout=300)
 
 
 def _beyond(run: WordCount, progress: int) -> bool:

@@ -57,7 +57,7 @@ def _rolled(run: WordCount, before: set[str], replicas: int) -> Callable[[], boo
 
 @pytest.mark.timeout(600)
 def test_scaling_and_edits_reach_running_pods_without_loss(operator: KindCluster, namespace: str) -> None:
-    run = WordCount(operator, namespace, passes=24)
+    run = WordCount(operator, namespace, passes=16)
     run.apply()
     wait_for(lambda: run.accepted() > 100, timeout=120, interval=0.5, what="work flows")
     run.kubectl("scale", "agents.ganglion.dev/worker", "--replicas=6")

@@ -65,7 +65,9 @@ def connect(nameserver: str, namespace: str | None, context: str | None, command
     if not public_key:
         raise Failure(f"{where}: it has no key yet; is the operator running?", EXIT_UNAVAILABLE)
     token = _token(kubectl, namespace, nameserver, found["metadata"]["uid"])
-    signal.signal(signal.SIGTERM, _terminated)
+    # Both: a shell that starts it in the background leaves SIGINT ignored, and the interpreter then does not raise KeyboardInterrupt.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _terminated)
     with _Forward(kubectl, nameserver) as forward, tempfile.TemporaryDirectory(prefix="ganglion-") as folder:
         terms = visit(where, forward.port("join"), public_key, token)
         secret = Path(folder) / "join.secret"
