@@ -22,6 +22,10 @@ CREATE_SECONDS = 900
 READY_SECONDS = 300
 
 
+SLOW_BOOT = "could not find a log line that matches"
+"""kind gives systemd on a node 30 s to come up, which a machine that is busy for a moment exceeds."""
+
+
 @dataclass
 class Cluster:
     """The cluster of one name. What is known of it lives in `.state/kind/<name>` of the work tree."""
@@ -162,9 +166,16 @@ class Cluster:
             environment["KIND_EXPERIMENTAL_PODMAN_NETWORK"] = network.NAME
         create: list[str | Path] = [chosen.tool("kind"), "create", "cluster", "--name", options.name, "--image", node_image]
         kubectl = self.kubectl(chosen)
+        create += ["--config", written, "--kubeconfig", self.kubeconfig]
         with step(f"create {options.nodes} node(s) with {chosen.name}"):
-            files: list[str | Path] = ["--config", written, "--kubeconfig", self.kubeconfig]
-            run([*create, *files], timeout=CREATE_SECONDS, env=environment)
+            try:
+                run(create, timeout=CREATE_SECONDS, env=environment)
+            except KindError as error:
+                if SLOW_BOOT not in str(error):
+                    raise
+                say("the nodes booted too slowly for kind; trying once more")
+                self._remove_nodes(chosen.engine)
+                run(create, timeout=CREATE_SECONDS, env=environment)
         with step("wait for Ready nodes and cluster DNS"):
             if chosen.offline:
                 network.close_dns(kubectl)
