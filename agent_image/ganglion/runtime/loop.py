@@ -38,7 +38,7 @@ class _Selector(selectors.DefaultSelector):
         self.directs: dict[int, _Direct] = {}
         """By descriptor."""
         # The same set of descriptors, without the lists and tuples that a selector makes of what is ready.
-        self._epoll = select.epoll.fromfd(os.dup(self.fileno())) if isinstance(self, selectors.EpollSelector) else None
+        self._epoll = select.epoll.fromfd(os.dup(self.fileno())) if hasattr(select, "epoll") else None
 
     def close(self) -> None:
         if self._epoll is not None:

@@ -29,5 +29,8 @@ class PodSettings:
     log_format: Literal["json", "text"] = "json"
     log_level: str = "INFO"
     runtime_resources: Body = field(default_factory=lambda: {"requests": {"cpu": "10m", "memory": "48Mi"}})
-    nameserver_resources: Body = field(default_factory=lambda: {"requests": {"cpu": "20m", "memory": "64Mi"}})
+    # A thousand members take about 100 MiB. The limit bounds what a peer that sends without end can pin; libzmq knows no such bound.
+    nameserver_resources: Body = field(
+        default_factory=lambda: {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}
+    )
     eviction_seconds: int = 30
