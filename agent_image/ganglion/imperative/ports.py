@@ -179,9 +179,14 @@ class Pool:
         self._closed = False
 
     def run(self, job: Callable[[], None]) -> bool:
-        """Run a job in some thread; False when too many wait."""
+        """Run a job in some thread; False when too many wait.
+
+        After `close` it is dropped like those that wait then: its caller hears that the connection ends.
+        """
         with self._changed:
-            if self._closed or len(self._jobs) >= MAX_WAITING:
+            if self._closed:
+                return True
+            if len(self._jobs) >= MAX_WAITING:
                 return False
             self._jobs.append(job)
             if self._idle >= len(self._jobs):

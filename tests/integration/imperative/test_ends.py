@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ganglion import Agent, CommunicationError, NamingError, NSProxy, Proxy, run_agent, run_nameserver
+from ganglion import Agent, CommunicationError, NameServer, NamingError, NSProxy, Proxy, run_agent, run_nameserver
 from ganglion.imperative import calls
 from ganglion.imperative.settings import config
 from tests.integration.imperative.conftest import Stage
@@ -252,10 +252,18 @@ def test_shutdown_ends_who_cannot_even_hear_it(how: str) -> None:
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), what="the process to be gone")
 
 
+class OwnPing(NameServer):
+    """Calls of its own methods wait for a thread."""
+
+    def ping(self) -> str:
+        return "own"
+
+
+@pytest.mark.parametrize("base", [NameServer, OwnPing])
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_nobody_finds_a_name_server_that_was_shut_down(backend: Any) -> None:
-    for _ in range(5):
-        ns = run_nameserver(backend=backend)
+def test_nobody_finds_a_name_server_that_was_shut_down(backend: Any, base: type[NameServer]) -> None:
+    for _ in range(10):
+        ns = run_nameserver(backend=backend, base=base)
         ns.shutdown()
         with pytest.raises(CommunicationError):
             calls.call(f"tcp://{ns.addr()}", "agents", timeout=5)
