@@ -56,6 +56,9 @@ class CommandServer:
         except (ConnectionError, ValueError):
             # The client has gone, or its line has no end: nobody to answer.
             return
+        except asyncio.CancelledError:
+            # The supervisor ends. Up to Python 3.11 asyncio logs the cancellation of a connection as a fault of its own.
+            return
         finally:
             self._clients.discard(writer)
             writer.close()
