@@ -15,7 +15,7 @@ from ganglion.runtime.sockets import ipc_endpoint, make_context, make_ipc_socket
 from ganglion.wire.control import Drain, Drained, decode, encode
 
 DEFAULT_SECONDS = 20.0
-"""Drain bound of the default terminationGracePeriodSeconds (30 s less what stopping takes)."""
+"""For a call by hand; a pod's hook says how long its pod has."""
 _MARGIN_SECONDS = 1.0
 """The sidecar answers at its deadline at the latest; its answer needs a moment."""
 
