@@ -178,6 +178,15 @@ class Run:
         """What came out of it; waits for it."""
         return self._results[player, scenario].result(within)
 
+    def again(self, player: str, scenario: str) -> Result:
+        """Play it once more in a host of its own, beside the others."""
+        needs = self._scenarios[scenario][1]
+        host = Host(player, needs, Path(self._directory.name))
+        try:
+            return host.play(scenario, needs.seconds)
+        finally:
+            host.close()
+
     def leftovers(self, player: str, within: float = 60.0) -> list[str]:
         """Wait until all is played and the hosts have ended; what outlived the hosts of a player."""
         end = time.monotonic() + within

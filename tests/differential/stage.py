@@ -123,15 +123,21 @@ class Stage:
         while (left := end - time.monotonic()) > 0:
             select.select([], [], [], left)
 
-    def warm(self, publisher: Any, alias: str, subscriber: Any, *, topic: Any = "", name: str = "received") -> None:
-        """Publish until `subscriber` has something in its list `name`, then empty the list.
+    def warm(self, publisher: Any, alias: str, *subscribers: Any, topic: Any = "", name: str = "received") -> None:
+        """Publish until all `subscribers` have something in their lists `name`, then empty the lists.
 
-        The last of these publications is followed by a mark and the list is emptied after the mark, so that none is seen later.
+        The last of these publications is followed by a mark and each list is emptied after the mark, so that none is seen later. Who shares a
+        publisher is warmed together: what is published for the second would come to the first after its list was emptied.
         """
-        self.wait(lambda: (publisher.send(alias, "warm", topic), subscriber.get_attr(name))[1], "the first publication")
+
+        def lists() -> list[Any]:
+            return [subscriber.get_attr(name) for subscriber in subscribers]
+
+        self.wait(lambda: (publisher.send(alias, "warm", topic), all(lists()))[1], "the first publication")
         publisher.send(alias, "mark", topic)
-        self.wait(lambda: "mark" in map(_plain, subscriber.get_attr(name)), "the mark")
-        subscriber.set_attr(**{name: []})
+        self.wait(lambda: all("mark" in map(_plain, received) for received in lists()), "the mark")
+        for subscriber in subscribers:
+            subscriber.set_attr(**{name: []})
 
     # ------------------------------------------------------------ outside
 

@@ -36,9 +36,15 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 @pytest.mark.parametrize("scenario", list(catalogue()))
 def test_scenario(run: Run, player: str, scenario: str) -> None:
     theirs, ours = run.result("osbrain", scenario), run.result(player, scenario)
+    found = compare(scenario, theirs, ours)
+    # osBrain has races of its own; ours must do, each time, what osBrain does in one of three plays.
+    for _ in range(2):
+        if theirs.failure is None and (not found or ours.failure is not None):
+            break
+        theirs = run.again("osbrain", scenario)
+        found = compare(scenario, theirs, ours)
     assert theirs.failure is None, f"on osBrain:\n{theirs.failure}\n{theirs.output}"
     assert theirs.transcript, "a scenario without a transcript shows nothing"
-    found = compare(scenario, theirs, ours)
     if reason := pending().get(scenario):
         assert found, "it passes: take it off pending.txt"
         pytest.xfail(reason)

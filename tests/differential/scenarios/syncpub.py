@@ -75,8 +75,7 @@ def only_the_requester_gets_the_reply(stage: Stage) -> None:
     channel = a.bind("SYNC_PUB", alias="out", handler=double)
     for agent in (b, c):
         agent.connect(channel, alias="in", handler=receive)
-        stage.warm(a, "out", agent)
-    b.set_attr(received=[])
+    stage.warm(a, "out", b, c)
     b.send("in", 4, handler=_reply)
     stage.note("b", stage.wait_count(b, 1, "replies"))
     a.send("out", "end")
@@ -267,9 +266,7 @@ def several_clients(stage: Stage) -> None:
     channel = a.bind("SYNC_PUB", alias="out", handler=double)
     for client in clients:
         client.connect(channel, alias="in", handler=receive)
-        stage.warm(a, "out", client)
-    for client in clients:
-        client.set_attr(received=[])
+    stage.warm(a, "out", *clients)
     a.send("out", "to all")
     for number, client in enumerate(clients):
         client.send("in", number, handler=_reply)
