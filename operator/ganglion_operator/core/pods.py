@@ -36,6 +36,8 @@ TOKEN_KEYS_DIR = "/etc/ganglion/token-keys"  # noqa: S105 - a path
 JWKS_KEY = "jwks.json"
 TOKEN_SECONDS = 3600
 """Life of a join token; the kubelet renews it at 80 %."""
+SECRET_MODE = 0o440
+"""Of files from Secrets."""
 RUN_DIR_SIZE = "16Mi"
 """Sockets, a counter, and ipc does not use the file system for data."""
 
@@ -228,7 +230,13 @@ def _volumes(agent: Agent, server: NameServer, code_map: str | None) -> list[Bod
     ]
     if code_map is not None:
         volumes.append({"name": "ganglion-code", "configMap": {"name": code_map}})
-    return volumes + [volume.to_dict() for volume in agent.spec.volumes or ()]
+    return volumes + [_user_volume(volume.to_dict()) for volume in agent.spec.volumes or ()]
+
+
+def _user_volume(volume: Body) -> Body:
+    """A volume as the user wrote it. The files of a Secret are for the pod's group: the default of Kubernetes lets everybody read them."""
+    secret = volume.get("secret")
+    return volume if secret is None else {**volume, "secret": {**secret, "defaultMode": SECRET_MODE}}
 
 
 def _spread(agent: Agent, constraints: Iterable[Body]) -> list[Body]:
@@ -328,7 +336,7 @@ def nameserver_pod(server: NameServer, key_secret: str | None, issuer: str, sett
     if key_secret is not None:
         values += _env(GANGLION_KEY_DIR=KEY_DIR)
         mounts.append(_mount("ganglion-keys", KEY_DIR))
-        volumes.append({"name": "ganglion-keys", "secret": {"secretName": key_secret, "defaultMode": 0o440}})
+        volumes.append({"name": "ganglion-keys", "secret": {"secretName": key_secret, "defaultMode": SECRET_MODE}})
     ports = {"join": NAMESERVER_PORT, "health": HEALTH_PORT}
     if server.spec.ad_hoc == "Allowed":
         ports["ad-hoc"] = AD_HOC_PORT

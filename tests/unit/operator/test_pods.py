@@ -67,6 +67,14 @@ def test_a_user_cannot_mount_what_is_not_theirs() -> None:
     assert "/data" in str(pod["containers"])
 
 
+def test_files_of_a_secret_are_for_the_pods_group_alone() -> None:
+    """Kubernetes' default lets everybody read them, and a private key that everybody may read is refused."""
+    pod = rendered({"volumes": [{"name": "keys", "secret": {"secretName": "k", "items": [{"key": "a", "path": "b"}]}}]})
+    volume = next(volume for volume in pod["volumes"] if volume["name"] == "keys")
+    assert volume["secret"] == {"secretName": "k", "items": [{"key": "a", "path": "b"}], "defaultMode": 0o440}
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
+
+
 def test_containers_meet_pod_security_restricted() -> None:
     pod = rendered({"extraContainers": [{"name": "helper", "image": "h"}], "securityContext": {"runAsUser": 1234}})
     assert pod["securityContext"]["runAsNonRoot"] is True
