@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any, Self
 
 from hack.kind import golang
 from tests.support.certificates import write_serving_certificate, write_signing_key
+from tests.support.ports import free_ports
 from tests.support.wait import wait_for
 
 # A cold start takes about 4 s on two idle cores; the rest is room for a machine that is busy with other tests.
@@ -185,7 +185,7 @@ class ApiServer:
         tokens.touch(mode=0o600)
         tokens.write_text(f'{self.token},admin,admin,"system:masters"\n')
 
-        client, peer, secure = _free_ports(3)
+        client, peer, secure = free_ports(3)
         self.url = f"https://127.0.0.1:{secure}"
         self._write_kubeconfig()
         etcd_url = f"http://127.0.0.1:{client}"
@@ -291,17 +291,3 @@ class ApiServer:
         self.kubeconfig.touch(mode=0o600)
         # JSON is YAML.
         self.kubeconfig.write_text(json.dumps(config))
-
-
-def _free_ports(count: int) -> list[int]:
-    """Different free loopback ports, outside the range that the kernel gives to outgoing connections."""
-    lowest_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    chosen: list[int] = []
-    with contextlib.ExitStack() as held:
-        while len(chosen) < count:
-            port = 15000 + secrets.randbelow(max(lowest_ephemeral - 15000, 5000))
-            probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                chosen.append(port)
-    return chosen

@@ -6,7 +6,6 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from ganglion.runtime.control import ControlListener, ControlThread, NameServerU
 from ganglion.runtime.sockets import CurveKeys
 from ganglion.wire.admin import DeclaredAgent, DeclaredChannel, Domain
 from ganglion.wire.control import ChannelReport, ChannelState, Command, Incarnation, Part, Peer, Refuse, Report
+from tests.support.ports import free_port
 from tests.support.wait import wait_for
 
 
@@ -63,7 +63,8 @@ class NameServerProcess:
             "GANGLION_KEY_DIR": str(keys),
             "GANGLION_JOIN_SECRET_FILE": str(self.secret_file),
             "GANGLION_ADMIN_SOCKET": str(self.admin_path),
-            "GANGLION_JOIN_ADDRESS": "tcp://127.0.0.1:*",
+            # A port of its own: one that the kernel chose could be somebody else's when a killed name server comes back.
+            "GANGLION_JOIN_ADDRESS": f"tcp://127.0.0.1:{free_port()}",
             **(extra or {}),
         }
         self.endpoint = ""
@@ -82,18 +83,13 @@ class NameServerProcess:
         except BaseException:
             print(self.log.read_text())
             raise
-        self.environment["GANGLION_JOIN_ADDRESS"] = self.endpoint
         if domain is not None:
             self.admin.set_domain(domain)
         return self
 
     def start_bound(self) -> Self:
-        """Start it without an admin socket, on a port that was free a moment ago (the same one again after a restart)."""
-        if not self.endpoint:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.endpoint = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-        self.environment["GANGLION_JOIN_ADDRESS"] = self.endpoint
+        """Start it (again) without an admin socket."""
+        self.endpoint = self.environment["GANGLION_JOIN_ADDRESS"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ganglion.nameserver"], env=self.environment, stdout=log, stderr=subprocess.STDOUT

@@ -27,6 +27,7 @@ from ganglion.imperative.secret import derive
 from ganglion.nameserver.adhoc import AdHocDirectory, ad_hoc_secret
 from ganglion.runtime.sockets import CurveKeys, make_context, make_socket
 from tests.support.agents import AgentProcess, World, world
+from tests.support.ports import free_port
 from tests.support.signing import private_key, public_pem
 from tests.support.wait import wait_for
 
@@ -114,8 +115,7 @@ CODE = """
 
 def free_address() -> str:
     """A host and a port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import pytest
 
 from ganglion import NSProxy, Proxy, run_agent, run_nameserver
 from ganglion.helper import wait_agent_attr
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -30,12 +31,13 @@ def test_what_is_bound_everywhere_is_told_as_one_address(elsewhere: str) -> None
 
 
 def test_host_names() -> None:
-    ns = run_nameserver("localhost:17432")
-    assert str(ns.addr()) == "localhost:17432"
+    where = f"localhost:{free_port()}"
+    ns = run_nameserver(where)
+    assert str(ns.addr()) == where
     run_agent("a", addr="localhost")
-    address = Proxy("a", "localhost:17432").bind("PUSH", transport="tcp")
+    address = Proxy("a", where).bind("PUSH", transport="tcp")
     assert address.address.host == "localhost"
-    NSProxy("localhost:17432").shutdown()
+    NSProxy(where).shutdown()
 
 
 def test_who_lacks_the_secret_gets_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

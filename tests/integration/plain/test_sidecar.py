@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.support.agents import AgentProcess, World, world
+from tests.support.ports import free_port
 from tests.support.programs import Programs
 from tests.support.wait import wait_for
 from tests.support.wirings import channel
@@ -38,11 +38,6 @@ def programs(here: World) -> Iterator[Programs]:
     made = Programs(here.directory)
     yield made
     made.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def fetch(port: int, path: str) -> tuple[int, str]:

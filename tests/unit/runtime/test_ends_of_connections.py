@@ -134,7 +134,12 @@ def test_a_connection_is_held_until_its_peer_has_read(tmp_path: Path, context: z
     wait_for(some, timeout=20, interval=0)
     other.term()
     # libzmq has closed its descriptor; without ours the connection would be over here.
-    taker = threading.Thread(target=lambda: got.extend(iter(lambda: pull.recv() if pull.poll(500) else b"", b"")))
+
+    def take_all() -> None:
+        while len(got) < 1000 and pull.poll(10_000):
+            got.append(pull.recv())
+
+    taker = threading.Thread(target=take_all)
     taker.start()
     assert outqueue.release(held, 10) == 0
     taker.join()
@@ -149,6 +154,8 @@ def test_a_peer_that_reads_nothing_does_not_hold_up_the_end(tmp_path: Path, cont
     pull = full_receiver(context, path)
     push = context.socket(zmq.PUSH)
     push.connect(f"ipc://{path}")
+    push.send(b"hello")
+    assert pull.poll(5000)
     while push.poll(300, zmq.POLLOUT):
         push.send(bytes(1000))
     # Connected, and full.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -84,8 +85,10 @@ def test_an_extension_that_holds_the_interpreter_lock() -> None:
 
 
 def test_who_does_not_answer_is_told_with_its_state() -> None:
-    with process(IGNORES) as child, pytest.raises(StacksUnavailable, match=r"did not answer within 0.2 s; its state is S \(sleeping\)"):
-        ask(child.pid, timeout=0.2)
+    with process(IGNORES) as child:
+        wait_for(lambda: "\nState:\tS" in Path(f"/proc/{child.pid}/status").read_text(), what="it to sleep")
+        with pytest.raises(StacksUnavailable, match=r"did not answer within 0.2 s; its state is S \(sleeping\)"):
+            ask(child.pid, timeout=0.2)
     with process(SLEEPS) as child:
         child.send_signal(signal.SIGSTOP)
         with pytest.raises(StacksUnavailable, match="stopped"):
