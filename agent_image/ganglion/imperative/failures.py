@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from typing import Any
 
-from ganglion.codecs.errors import CodecError
+from ganglion.codecs.errors import CodecError, DecodeError
 from ganglion.imperative.errors import format_exception
 from ganglion.imperative.trust import peer_dumps, peer_loads
 from ganglion.runtime.errors import RemoteError
 
+MAX_SHOWN = 10_000
+"""Parts of what was passed that a message shows in full."""
 _DATA = (str, int, float, bool, bytes, type(None))
 
 
 def _describe(method: str, arguments: tuple[Any, ...], named: dict[str, Any], error: BaseException) -> str:
-    text = f"Error executing `{method}`! ({error})\n\n> method: {method}\n> args: {arguments}\n> kwargs: {named}\n"
+    # A list that holds another twice, which holds another twice, and so on, would be shown for ever.
+    left = _left((arguments, named), MAX_SHOWN)
+    passed = (
+        f"> args: {arguments}\n> kwargs: {named}\n" if left else f"> args: {len(arguments)}, too large to show, and {len(named)} by name\n"
+    )
+    text = f"Error executing `{method}`! ({error})\n\n> method: {method}\n{passed}"
     return text + format_exception(error)
+
+
+def _left(value: Any, parts: int) -> int:
+    """What is left of so many parts after those of a value; 0: it has as many, counting those twice that it has twice."""
+    inner = (
+        (*value, *value.values()) if isinstance(value, dict) else value if isinstance(value, (tuple, list, set, frozenset, deque)) else ()
+    )
+    parts -= 1
+    for one in inner:
+        if parts <= 0:
+            return 0
+        parts = _left(one, parts)
+    return max(parts, 0)
 
 
 def encode_error(error: BaseException, call: tuple[str, tuple[Any, ...], dict[str, Any]] | None = None) -> bytes:
@@ -44,6 +65,8 @@ def decode_error(body: bytes) -> BaseException:
     When the type cannot be had here, or is no Exception, it is the `RemoteError` itself.
     """
     name, text, trace, kind, extra = peer_loads()(body)
+    if not all(type(one) is str for one in (name, text, trace)):
+        raise DecodeError("error", "found something else than texts")
     remote = RemoteError(name, text, trace)
     if kind is None:
         return remote

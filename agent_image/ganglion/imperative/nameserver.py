@@ -145,9 +145,7 @@ class NameServerProcess:
         return len(sessions)
 
     def _on_call(self, call: Call) -> None:
-        if call.method.startswith("_"):
-            self.control.calls.fail(call, AttributeError(f"{call.method}: names with a leading underscore are not called"), safe=False)
-        elif call.method in self._inline:
+        if call.method in self._inline:
             self.control.calls.answer(call, *execute(self._object, call))
         elif not self._pool.run(lambda: self.control.answer(call, *execute(self._object, call))):
             self.control.calls.fail(call, RuntimeError("too many calls wait"), safe=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from ganglion.codecs.errors import DecodeError
 from ganglion.imperative import frames
 from ganglion.imperative.failures import encode_error
 from ganglion.imperative.sockets import plain_send
@@ -103,8 +104,7 @@ class CallPort:
             return
         try:
             (body,) = rest
-            method, arguments, named = self._load(body)
-            call = Call(session, number, bool(flags & frames.ONEWAY), str(method), tuple(arguments), dict(named))
+            call = Call(session, number, bool(flags & frames.ONEWAY), *_checked(self._load(body)))
         except Exception as error:  # noqa: BLE001 - what cannot be loaded here is the caller's to know
             self._answer(session, number, frames.FAILED, encode_error(error))
             return
@@ -145,6 +145,17 @@ class CallPort:
     def close(self) -> None:
         """Idempotent."""
         self.socket.close(200)
+
+
+def _checked(loaded: Any) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """(method, args, kwargs) of what was loaded."""
+    method, arguments, named = loaded
+    # Exactly: to make these of something else a peer's value might be shown, counted through or hashed for ever.
+    if type(method) is not str or type(arguments) is not tuple or type(named) is not dict:
+        raise DecodeError("call", "found something else than the name of a method, a tuple and a dict")
+    if method[:1] == "_":
+        raise AttributeError(f"{method}: names with a leading underscore are the agent's own")
+    return method, arguments, named
 
 
 def encode_result(value: Any) -> tuple[int, bytes]:

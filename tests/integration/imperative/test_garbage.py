@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import random
 import socket
 import time
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 import zmq
 
-from ganglion import Agent
+from ganglion import Agent, DecodeError
 from ganglion.helper import wait_agent_attr
-from ganglion.imperative import frames
+from ganglion.imperative import calls, frames
+from ganglion.imperative.failures import decode_error
 from ganglion.imperative.secret import domain_keys
 from ganglion.runtime.sockets import Socket, make_context, make_socket
 from tests.integration.imperative.conftest import Stage
@@ -129,8 +131,48 @@ def test_nothing_ends_and_nothing_runs(stage: Stage, peers: Peers, tmp_path: Pat
     assert not made.exists()
 
 
-def test_the_bomb_works(tmp_path: Path) -> None:
-    import pickle
+class Shy(Keeper):
+    def _secret(self) -> str:
+        return "told"
 
+
+@pytest.mark.parametrize("method", ["_secret", "__class__", "__dir__", "_core"])
+def test_a_peer_does_not_call_what_is_the_agents_own(stage: Stage, method: str) -> None:
+    # Not by a proxy, which would refuse it itself.
+    agent = stage.agent("a", base=Shy)
+    record = stage.ns.lookup("a")
+    assert record is not None
+    for endpoint in (record.safe, record.control, f"tcp://{stage.ns.addr()}"):
+        with pytest.raises(AttributeError, match=f"{method}: names with a leading underscore are the agent's own"):
+            calls.call(endpoint, method, timeout=10)
+    assert agent.echo(1) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [([1], (), {}), ("echo", range(1 << 60), {}), ("echo", (), [("message", 1)])], ids=["name", "range", "pairs"]
+)
+def test_what_is_no_call_is_not_made_one(stage: Stage, peers: Peers, body: Any) -> None:
+    agent = stage.agent("a", base=Keeper)
+    record = stage.ns.lookup("a")
+    assert record is not None
+    peer = peers.connect(zmq.DEALER, record.safe)
+    peer.send_multipart([frames.header(frames.CALL, 1), pickle.dumps(body)])
+    assert peer.poll(10_000)
+    head, reply = peer.recv_multipart()
+    assert frames.read_header(head)[:3] == (frames.REPLY, frames.FAILED, 1)
+    assert isinstance(decode_error(reply), DecodeError)
+    assert agent.echo(1) == 1
+
+
+def test_what_is_too_large_to_show_is_not_shown(stage: Stage) -> None:
+    agent = stage.agent("a", base=Keeper)
+    laughs: list[Any] = ["ha"]
+    for _ in range(60):
+        laughs = [laughs, laughs]
+    with pytest.raises(TypeError, match="args: 2, too large to show, and 0 by name"):
+        agent.within(10).echo(laughs, 1)
+
+
+def test_the_bomb_works(tmp_path: Path) -> None:
     pickle.loads(_bomb(tmp_path / "x"))
     assert (tmp_path / "x").is_dir()

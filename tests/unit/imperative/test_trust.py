@@ -34,7 +34,8 @@ from ganglion import (
 from ganglion.imperative import trust
 from ganglion.imperative.failures import decode_error
 from ganglion.imperative.frames import Record
-from ganglion.imperative.plain import loads_flat_call
+from ganglion.imperative.opcodes import harmless
+from ganglion.imperative.plain import _Judged, loads_flat_call
 
 VALUES = [
     {"a": [1, 2.5, None, True, b"x", "ü"], "b": ({1, 2}, frozenset("ab"), 3 + 4j, bytearray(b"y"))},
@@ -50,6 +51,14 @@ VALUES = [
     NamingError,
     KeyError,
 ]
+KEYS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.binary(), lambda one: st.tuples(one, one) | st.frozensets(one), max_leaves=8
+)
+DATA = st.recursive(
+    KEYS | st.binary().map(bytearray),
+    lambda one: st.lists(one) | st.lists(one).map(tuple) | st.dictionaries(KEYS, one) | st.sets(KEYS) | one.map(lambda it: [it, it]),
+    max_leaves=20,
+)
 
 
 class Bomb:
@@ -145,6 +154,9 @@ def _name(module: str, name: str) -> bytes:
 _ADDRESS = _name("ganglion.imperative.addresses", "AgentAddress")
 _PROXY = _name("ganglion.imperative.proxy", "NSProxy")
 _ENDLESS = _name("builtins", "range") + b"K\x00\x8a\x08" + (1 << 60).to_bytes(8, "little") + b"\x86R"
+_LARGE = b"\x8b\x00\x00\x10\x00" + b"\x7f" * (1 << 20)
+_DOUBLED = b")" + b"2\x86" * 60
+"""A tuple of an empty one twice, in one that holds it twice, and so on."""
 ODD = {
     "sets an attribute of a class": _ADDRESS + b"N}\x8c\x04twin" + _name("builtins", "KeyError") + b"s\x86b.",
     "connects": _PROXY + b"\x8c\x0b127.0.0.1:1\x85R.",
@@ -155,6 +167,15 @@ ODD = {
     "fills memory with a set": _name("builtins", "set") + _ENDLESS + b"\x85R.",
     "fills memory with a frozenset": _name("builtins", "frozenset") + _ENDLESS + b"\x85\x81.",
     "computes for ever": _name("fractions", "Fraction") + b"\x8c\x0b1e999999999\x85R.",
+    "computes for long": _name("fractions", "Fraction") + _LARGE + b"\x94h\x00\x86R.",
+    "makes a large text of a small one": _name("decimal", "Decimal") + _LARGE + b"\x85R.",
+    "shows a bomb": _name("ganglion.codecs.errors", "UnknownCodec") + b"K\x00" + _DOUBLED + b"\x86R.",
+    "calls a bomb": _DOUBLED + b")R.",
+    "makes a bomb": _DOUBLED + b")\x81.",
+    "hashes a bomb in an OrderedDict": _name("collections", "OrderedDict") + b"]]" + _DOUBLED + b"aK\x01aa\x85R.",
+    "hashes a bomb in an address": _ADDRESS + b")\x81}\x8c\x07address" + _DOUBLED + b"sb.",
+    "hashes a bomb in a UUID": _name("uuid", "UUID") + b")\x81}\x8c\x03int" + _DOUBLED + b"sb.",
+    "hashes a tuple in a UUID": _name("uuid", "UUID") + b")\x81}\x8c\x03intK\x01\x85sb.",
     "ends the process": _name("builtins", "SystemExit") + b".",
     "uses an old opcode": b"(" + _name("collections", "deque") + _ENDLESS + b"o.",
 }
@@ -202,12 +223,75 @@ def test_what_an_imported_module_holds_is_not_told(monkeypatch: pytest.MonkeyPat
 
 
 NESTED = {
-    "deep": b"\x80\x05}\x8c\x01xK\x01s)" + b"\x85" * 900_000 + b"\x86.",
-    "a deep key": b"\x80\x05})" + b"\x85" * 900_000 + b"Ns.",
+    "deep": b"\x80\x05}\x8c\x01xK\x01s)" + b"\x85" * 300_000 + b"\x86.",
+    "a deep key": b"\x80\x05})" + b"\x85" * 300_000 + b"Ns.",
     "two of two of two": b"\x80\x05})" + b"".join(b"\x94h" + bytes([n]) + b"\x86" for n in range(200)) + b"Ns.",
-    "a deep argument": b"\x80\x05\x8c\x06lookup)" + b"\x85" * 900_000 + b"}\x87.",
+    "a deep argument": b"\x80\x05\x8c\x06lookup)" + b"\x85" * 300_000 + b"}\x87.",
     "memory": b"\x80\x05K\x01r\xff\xff\xff\xff.",
 }
+
+
+@pytest.mark.parametrize("what", NESTED)
+@pytest.mark.parametrize("classes", [False, True], ids=["plain", "with a class"])
+def test_an_agent_survives_what_is_nested(what: str, classes: bool) -> None:
+    # With a class it goes the other way.
+    body = NESTED[what].replace(b"\x80\x05", b"\x80\x05" + _name("builtins", "KeyError") + b"0" if classes else b"\x80\x05")
+    if what in ("deep", "a deep argument", "memory"):
+        trust.peer_loads()(body)
+    else:
+        with pytest.raises(CodecForbidden):
+            trust.peer_loads()(body)
+
+
+BOMBS = {
+    "a set": b"\x8f(" + _DOUBLED + b"\x90.",
+    "a frozenset": b"(" + _DOUBLED + b"\x91.",
+    "a dict of old": b"(" + _DOUBLED + b"Nd.",
+    "one item": b"}" + _DOUBLED + b"Ns.",
+    "an inner frozenset": b"(" + b"K\x01" + b"\x85)\x86" * 300 + b"\x91.",
+    "frozensets in frozensets": b"(" * 300 + b"K\x01" + b"\x91" * 300 + b".",
+    "one tuple again and again": b"(" + b"K\x01" * 50_000 + b"t\x94}(" + b"h\x00N" * 50_000 + b"u.",
+    "a large integer again and again": _LARGE + b"\x94}(" + b"h\x00N" * 50_000 + b"u.",
+    "a bytearray of more than there is": b"\x96" + (1 << 34).to_bytes(8, "little") + b"x.",
+    "text of more than there is": b"\x8d" + (1 << 34).to_bytes(8, "little") + b"x.",
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_keys_cost_no_more_than_they_are_long(what: str) -> None:
+    with pytest.raises((CodecForbidden, DecodeError)):
+        trust.peer_loads()(b"\x80\x05" + BOMBS[what])
+
+
+SHARED = ("a", (1, "b"), (1, (2, ("c",) * 40)))
+PLAIN: list[Any] = [
+    [{"x": number, "y": str(number), "z": [SHARED]} for number in range(400)],
+    {(number, (number, ("n", 2.5))): {"k": SHARED} for number in range(400)},
+    {frozenset({number, "é" * number}): "é" * 300 * number for number in range(100)},
+    ("m", ([{"a": 1 << number} for number in range(200)], b"x" * 70_000, bytearray(300)), {"u": {(1, 2, 3, 4, 5), "u" * 256}}),
+]
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=["rows", "tuples", "frozensets", "a call"])
+def test_containers_travel(value: Any) -> None:
+    body = pickle.dumps(value, 5)
+    assert trust.peer_loads()(body) == value
+    assert trust.peer_loads()(memoryview(body)) == value
+
+
+@given(DATA)
+def test_the_two_ways_agree(value: Any) -> None:
+    body = pickle.dumps(value, 5)
+    assert _Judged(body, str).load() == value
+    if harmless(body):
+        assert pickle.loads(body) == value
+
+
+@pytest.mark.parametrize(
+    "value", [("method", (1, "two", 2.5), {}), ("method", (), {"a": [1, 2], "b": {"c": (1, 2)}}), list(range(5000))], ids=repr
+)
+def test_what_is_called_most_goes_the_quick_way(value: Any) -> None:
+    assert harmless(pickle.dumps(value, 5))
 
 
 @pytest.mark.parametrize("what", NESTED)
