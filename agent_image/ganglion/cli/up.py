@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganglion.cli.common import ask
+from ganglion.cli.common import ask, running
 from ganglion.cli.errors import EXIT_BUSY, EXIT_CONFIGURATION, EXIT_FAILURE, Failure
 
 if TYPE_CHECKING:
@@ -75,7 +75,11 @@ def validate(sources: tuple[str, ...], nameserver: str | None) -> None:
 @click.command()
 @_files
 @_nameserver
-@click.option("--detach", is_flag=True, help="Return when the domain has started; end it with `ganglion down`.")
+@click.option("--detach", is_flag=True, help="Return when every agent is ready, or one has failed; end the domain with `ganglion down`.")
+@click.option("--no-wait", is_flag=True, help="With --detach: return when the processes have been started.")
+@click.option(
+    "--timeout", type=click.FloatRange(1, 86400), default=120, show_default=True, help="With --detach: seconds to wait for the agents."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors only.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Form of every line.")
 @click.option(
@@ -85,17 +89,31 @@ def validate(sources: tuple[str, ...], nameserver: str | None) -> None:
     show_default=True,
     help="Level of the agents' own log lines.",
 )
-def up(sources: tuple[str, ...], nameserver: str | None, *, detach: bool, quiet: bool, log_format: str, log_level: str) -> int:
+def up(
+    sources: tuple[str, ...],
+    nameserver: str | None,
+    *,
+    detach: bool,
+    no_wait: bool,
+    timeout: float,
+    quiet: bool,
+    log_format: str,
+    log_level: str,
+) -> int:
     """Run manifests on this machine.
 
     Everything is checked first. Then the name server, sidecars and agents start. `up` ends when every agent that runs once has finished,
     with their exit status; Ctrl-C shuts the domain down in order, a second Ctrl-C at once.
 
     When the domain runs already, the difference is applied to it: replicas come and go through a drain, changed agents are replaced.
+
+    With --detach the domain stays when an agent fails or is not ready in time; the exit code is 78 when one cannot start, else 1.
     """
+    if no_wait and not detach:
+        raise click.UsageError("--no-wait is for --detach; without it `up` stays with the domain")
     options = {"log_format": log_format, "log_level": log_level.upper()}
     if detach:
-        return _detached(_judged(sources, nameserver), options)
+        return _detached(_judged(sources, nameserver), options, None if no_wait else timeout)
     spawner = _spawner()
     try:
         bundle = _judged(sources, nameserver)
@@ -184,12 +202,33 @@ def _apply(domain: str, bundle: Bundle) -> int:
     return 0
 
 
-def _detached(bundle: Bundle, options: dict[str, str]) -> int:
-    from ganglion.local.state import StateDirectory, supervisor_record
+def _detached(bundle: Bundle, options: dict[str, str], seconds: float | None) -> int:
+    """`up --detach`.
+
+    Args:
+        seconds: bound of the wait for the agents; None: no wait.
+    """
+    from ganglion.cli import rollout
+    from ganglion.local.state import supervisor_record
 
     domain = next(iter(bundle.name_servers))
     if supervisor_record(domain) is not None:
-        return _apply(domain, bundle)
+        _apply(domain, bundle)
+        if seconds is not None:
+            rollout.wait(*running(domain), seconds)
+        return 0
+    _start(bundle, options)
+    if seconds is not None:
+        rollout.wait(*running(domain), seconds)
+    click.echo(f"domain {domain} is running; see it: ganglion get agents · its lines: ganglion logs AGENT · end it: ganglion down")
+    return 0
+
+
+def _start(bundle: Bundle, options: dict[str, str]) -> None:
+    """Start the supervisor of a detached domain, and wait until it has started the processes."""
+    from ganglion.local.state import StateDirectory
+
+    domain = next(iter(bundle.name_servers))
     log = StateDirectory(domain).prepare() / "supervisor.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -206,8 +245,6 @@ def _detached(bundle: Bundle, options: dict[str, str]) -> int:
     _await_start(process, domain, log)
     # It outlives us: Popen must not warn that it still runs.
     process.returncode = 0
-    click.echo(f"domain {domain} is running; see it: ganglion get agents · its lines: ganglion logs AGENT · end it: ganglion down")
-    return 0
 
 
 def _await_start(process: subprocess.Popen[bytes], domain: str, log: Path) -> None:

@@ -159,7 +159,7 @@ def test_detach_get_scale_apply_logs_delete_down(user: Desk, tmp_path: Path) -> 
     folder = write(tmp_path / "app", endless(workers=1))
     done = user.command("up", "-f", str(folder), "--detach")
     assert (done.returncode, done.stderr) == (0, "")
-    wait_for(lambda: user.ready("source-0", "worker-0"), what="a running domain")
+    assert user.ready("source-0", "worker-0")
     run = user.run
 
     done = user.command("scale", "worker", "--replicas", "3")
@@ -202,6 +202,22 @@ def test_detach_get_scale_apply_logs_delete_down(user: Desk, tmp_path: Path) -> 
     assert user.command("get").returncode == 69
     assert "worker on_exit" in user.command("logs", "worker", "-d", "shop").stdout
     user.assert_nothing_left(run)
+
+
+def test_detach_waits_for_the_agents_and_names_one_that_cannot_start(user: Desk, tmp_path: Path) -> None:
+    objects = [*endless(workers=1), agent("bad", "agents:Broken", [])]
+    folder = write(tmp_path / "app", objects)
+    done = user.command("up", "-f", str(folder), "--detach")
+    assert done.returncode == 78
+    assert "Agent/bad: ConfigurationError" in done.stderr
+    assert "made to fail" in done.stderr
+    # The domain is there to be corrected; then nobody need wait any more.
+    objects[-1]["spec"]["class"] = "agents:Drop"
+    write(folder, objects)
+    done = user.command("up", "-f", str(folder), "--detach")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert user.ready("source-0", "worker-0", "bad-0")
+    assert user.command("down").returncode == 0
 
 
 def test_an_edit_of_the_code_rolls_the_agents_that_use_it(user: Desk, tmp_path: Path) -> None:
