@@ -102,6 +102,36 @@ def test_a_registered_key_cannot_pass_for_another_replica() -> None:
     asyncio.run(main())
 
 
+def test_who_has_a_links_routing_id_without_its_key_is_not_heard() -> None:
+    """A routing id that has become free may be another's before the port has noticed: here it is made so by hand."""
+
+    async def main() -> None:
+        with bench(curve=True) as world:
+            zap = ZapThread(world.context)
+            sink = world.member("dst-0", channel("in", "work", "Pull", bind=True))
+            sources = [world.member(f"src-{number}", channel("out", "work", "Push", bind=False)) for number in range(2)]
+            zap.policy.replace(world.allowed())
+            port = world.inlet(sink, "in").port
+            outlets = [source.plane.outlet("out") for source in sources]
+            world.wire()
+            try:
+                for number, outlet in enumerate(outlets):
+                    await _goes_on(sink, outlet, f"of src-{number}")
+                links = {link.peer.replica: link for link in port._links.values()}
+                port._links[links["src-1"].ident] = links["src-0"]
+                refused = port.refused
+                outlets[1].send(b"forged")
+                await eventually(lambda: port.refused > refused or "forged" in sink.got)
+                assert "forged" not in sink.got
+                port._links[links["src-1"].ident] = links["src-1"]
+                await _goes_on(sink, outlets[0], "last")
+            finally:
+                world.close()
+                zap.stop()
+
+    asyncio.run(main())
+
+
 def test_garbage_from_an_admitted_peer_is_refused_and_the_channel_goes_on() -> None:
     async def main() -> None:
         with _pair() as (world, sink, source, outlet):
