@@ -74,7 +74,6 @@ def _ask(name: str) -> Membership:
     if not run or not path.exists():
         raise CommunicationError(
             f"NameServer {name}: {path} is missing; agents can be made in the containers of an Agent, beside its sidecar"
-            " (on a laptop: dataPlane: Sidecar)"
         )
     answer = _exchange(path)
     if answer is None:

@@ -28,7 +28,7 @@ from ganglion.runtime.session import BEAT_SECONDS
 from ganglion.runtime.sockets import FEW_SOCKETS, Context, Socket, ipc_endpoint, make_context, make_ipc_socket, make_socket
 from ganglion.runtime.uplink import ControlListener, NameServerUplink, Session, SidecarUplink, decode_or_none
 from ganglion.runtime.zap import PATIENCE_SECONDS, Allowed, ZapHandler, ZapPolicy
-from ganglion.wire.control import ChannelState, Notice, Peer, Refuse, Report
+from ganglion.wire.control import AdHocTerms, ChannelState, Notice, Peer, Refuse, Report
 
 __all__ = ["ControlListener", "ControlThread", "NameServerUplink", "SidecarUplink"]
 
@@ -74,6 +74,7 @@ class ControlThread:
         admits: peers of the directory → allow lists by ZAP domain. Called in the control thread: who is new in the directory may connect
             even while a handler blocks the main one. None: somebody else sets the policy.
         data_context: context whose servers ask our ZAP handler; None when this process binds no network sockets.
+        on_ad_hoc: as of the listener, called in the control thread instead: also while a handler blocks the main one.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ControlThread:
         policy: ZapPolicy | None = None,
         admits: Callable[[Iterable[Peer]], Mapping[str, Allowed]] | None = None,
         data_context: Context | None = None,
+        on_ad_hoc: Callable[[AdHocTerms | None], None] | None = None,
     ) -> None:
         self.uplink = uplink
         self.policy = policy if policy is not None else ZapPolicy()
@@ -99,7 +101,7 @@ class ControlThread:
             on_command=self._in_loop(listener.on_command),
             on_fatal=self._in_loop(listener.on_fatal),
             on_stay=self._in_loop(listener.on_stay),
-            on_ad_hoc=self._in_loop(listener.on_ad_hoc),
+            on_ad_hoc=on_ad_hoc or self._in_loop(listener.on_ad_hoc),
             on_lost=self._in_loop(listener.on_lost),
         )
         self._on_fatal = relayed.on_fatal

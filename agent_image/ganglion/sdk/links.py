@@ -11,6 +11,7 @@ from ganglion.runtime.carrier_legs import Network
 from ganglion.runtime.carrier_plane import CarrierPlane
 from ganglion.runtime.connections import allowed_keys, data_port, desired
 from ganglion.runtime.control import ControlListener, ControlThread, NameServerUplink, SidecarUplink
+from ganglion.runtime.desk import AdHocDesk
 from ganglion.runtime.endpoint_plane import BehindSidecar, EndpointPlane, InProcess, Location
 from ganglion.runtime.links import Identity
 from ganglion.runtime.plane import Inlet, InletSpec, MessageId, Outlet, Plane
@@ -18,7 +19,7 @@ from ganglion.runtime.reactor import Reactor
 from ganglion.runtime.sockets import CurveKeys, make_context
 from ganglion.runtime.surroundings import Surroundings, check_legs, next_life
 from ganglion.runtime.zap import ZapPolicy
-from ganglion.wire.control import ChannelState, Incarnation, Notice, Part, Peer, Report
+from ganglion.wire.control import AdHoc, AdHocTerms, ChannelState, Incarnation, Notice, Part, Peer, Report
 from ganglion.wiring import ChannelWiring, WiringDocument
 
 
@@ -66,6 +67,7 @@ class ProcessLink:
         self._policy = ZapPolicy()
         self._plane: _BothCarriers | None = None
         self._control: ControlThread | None = None
+        self._desk: AdHocDesk | None = None
         self._ports: dict[str, int] = {}
         if surroundings.token_file is not None:
             self._life = next_life(surroundings.run_dir, surroundings.uid)
@@ -102,10 +104,20 @@ class ProcessLink:
             report=report,
             listener=listener,
             policy=self._policy,
+            on_ad_hoc=self._make_desk(),
             admits=lambda peers: allowed_keys(self._wiring, peers),
             data_context=data,
         )
         return self._control
+
+    def _make_desk(self) -> Callable[[AdHocTerms | None], None] | None:
+        """Where programs are to learn of the domain from this process: it joins by itself, so no sidecar tells them."""
+        here = self._here
+        if here.token_file is None or not os.environ.get("GANGLION_DOMAIN"):
+            return None
+        host = self._wiring.name_server.endpoint.rpartition("://")[2].rpartition(":")[0].strip("[]")
+        desk = self._desk = AdHocDesk(here.run_dir / "control.sock")
+        return lambda terms: desk.set(AdHoc(name_server=host, host=here.host, terms=terms))
 
     def make_plane(self, reactor: Reactor) -> Plane:
         """See `Link.make_plane`."""
@@ -147,5 +159,7 @@ class ProcessLink:
         """See `Link.close`."""
         if self._plane is not None:
             self._plane.close()
+        if self._desk is not None:
+            self._desk.close()
         # Not `term`: one socket that somebody forgot would keep the process for ever.
         self._context.destroy(linger=0)

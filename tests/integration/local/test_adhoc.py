@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.local.domain import agent, desk, server, write
 
 CODE = """
@@ -27,8 +29,9 @@ def pair(agent):
 """
 
 
-def test_replicas_make_agents_that_hear_each_other(tmp_path: Path) -> None:
-    objects = [server(adHoc="Allowed"), agent("pair", "agents:pair", [], run="Once", replicas=2)]
+@pytest.mark.parametrize("plane", ["Sidecar", "InProcess"])
+def test_replicas_make_agents_that_hear_each_other(tmp_path: Path, plane: str) -> None:
+    objects = [server(adHoc="Allowed"), agent("pair", "agents:pair", [], run="Once", replicas=2, dataPlane=plane)]
     with desk(tmp_path) as here:
         process = here.up(write(tmp_path / "domain", objects, CODE))
         assert process.wait(60) == 0, here.output()
