@@ -170,9 +170,12 @@ class Core(AgentCore):
             return self._run(self._stoppable(self.channels.request(alias, value, timeout)))
         future = self.channels.request(alias, value, timeout)
         # The plane answers every request within its timeout; the margin only covers a reply that arrives with it.
-        if not self.reactor.pump(future.done, time.monotonic() + timeout + 1.0):
+        try:
+            if not self.reactor.pump(future.done, time.monotonic() + timeout + 1.0):
+                raise TimeoutError(f"channel {alias!r}: the request was not settled in {timeout} s")
+        finally:
+            # Who is told to leave waits no longer, and nobody would hear what becomes of the request.
             future.cancel()
-            raise TimeoutError(f"channel {alias!r}: the request was not settled in {timeout} s")
         return future.result()
 
     def send_request(self, alias: str, value: Any, topic: Any, handler: Any, wait: float | None, on_error: Any) -> None:

@@ -96,6 +96,14 @@ CODE = """
         def before_loop(self):
             self.send("rpc", "hang", handler=show, wait=50, on_error=lambda agent: (show("lost"), agent.shutdown()))
 
+    class Blocked(Agent):
+        def on_init(self):
+            self.after(0.0, self.ask)
+
+        def ask(self):
+            show("asks")
+            self.send_recv("rpc", "nobody", timeout=50)
+
     def ask_early(agent):
         with tempfile.TemporaryDirectory() as folder:
             until = Path(folder) / "until"
@@ -151,6 +159,17 @@ def test_who_asks_learns_at_once_that_the_replier_is_lost(here: World) -> None:
     server.signal(signal.SIGKILL)
     client.ends(0)
     assert _shown(client.output) == ["lost"]
+
+
+@PLANES
+def test_an_end_that_interrupts_a_request_is_told_once(here: World, plane: str) -> None:
+    """The request that nobody waits for any more is closed later, which is no fault of its own."""
+    client = here.start(here.declare("blocked", ASKS, target="agents:Blocked", data_plane=plane, drain_timeout_seconds=1))
+    client.says("SHOW asks")
+    client.signal()
+    client.ends(0)
+    [told] = [line["message"] for line in client.lines if line["level"] == "ERROR"]
+    assert "raised ChannelClosed: the agent is leaving" in told
 
 
 @PLANES
