@@ -19,8 +19,18 @@ LASTING_CODE = (
     + '''
 
 def ventilate_and_stay(agent):
-    ventilate(agent)
+    """Messages are large: of small ones the kernel would keep 100,000, half a minute's work after the last kill."""
+    stop, number, padding = agent.get_attr("until"), 0, bytes(4000)
+    while not os.path.exists(stop):
+        agent.send("work", [number, padding])
+        number += 1
+    Path(agent.get_attr("sent")).write_text(str(number))
     agent.end("work")
+
+
+class Unpacker(Worker):
+    def square(self, message):
+        super().square(message[0])
 
 
 class LastingSink(Sink):
@@ -45,8 +55,9 @@ def test_best_effort_never_hides_a_loss(user: Desk, tmp_path: Path, plane: str) 
     for item in objects:
         if item["kind"] == "Channel":
             item["spec"]["delivery"] = "BestEffort"
-    source, _, sink = objects[-3:]
+    source, worker, sink = objects[-3:]
     source["spec"] |= {"class": "agents:ventilate_and_stay", "run": "Always"}
+    worker["spec"]["class"] = "agents:Unpacker"
     sink["spec"] |= {"class": "agents:LastingSink", "run": "Always"}
     process = user.up(write(tmp_path / "app", objects, LASTING_CODE))
 
