@@ -139,10 +139,15 @@ def keys_of(here: World) -> CurveKeys:
 
 def ask_directory(here: World, keys: CurveKeys, body: bytes, seconds: float = 10.0) -> tuple[int, bytes] | None:
     """(flags, body) of the directory's reply to a call; None: it said nothing."""
+    return ask_at(here.server.environment["GANGLION_AD_HOC_ADDRESS"], here, keys, body, seconds)
+
+
+def ask_at(endpoint: str, here: World, keys: CurveKeys, body: bytes, seconds: float = 10.0) -> tuple[int, bytes] | None:
+    """The same of any ad-hoc agent."""
     context = make_context()
     dealer = make_socket(context, zmq.DEALER, curve=keys, server_key=keys_of(here).public)
     try:
-        dealer.connect(here.server.environment["GANGLION_AD_HOC_ADDRESS"])
+        dealer.connect(endpoint)
         dealer.send_multipart([frames.header(frames.CALL, 1), body])
         if not dealer.poll(int(seconds * 1000)):
             return None
@@ -184,6 +189,22 @@ def test_agents_of_two_pods_talk(remote_code: str, plane: str) -> None:
             assert "LAMBDA EncodeError" in out
             assert "FUNCTION CodecForbidden" in out
             assert "spec.remoteCode" in out
+            _attack(here)
+
+
+def _attack(here: World) -> None:
+    """A peer that holds the secret sends what a pickle's loader would crash at, or never be done with."""
+    found = ask_directory(here, keys_of(here), pickle.dumps(("lookup", ("ear",), {}), 5))
+    assert found is not None
+    record = pickle.loads(found[1])
+    for key in (b")" + b"\x85" * 300_000, b")" + b"2\x86" * 60):
+        for endpoint in (record.safe, record.control):
+            reply = ask_at(endpoint, here, keys_of(here), b"\x80\x05}" + key + b"Ns.")
+            assert reply is not None
+            assert isinstance(decode_error(reply[1]), CodecForbidden)
+    reply = ask_at(record.control, here, keys_of(here), pickle.dumps(("ping", (), {}), 5))
+    assert reply is not None
+    assert pickle.loads(reply[1]) == "pong"
 
 
 def test_signed_code_passes_between_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
