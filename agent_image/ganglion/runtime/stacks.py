@@ -38,6 +38,8 @@ MAX_FRAMES: Final = 100
 MAX_TASKS: Final = 200
 RAW_SECONDS: Final = 0.5
 """The fault handler answers at once, or never."""
+AGAIN_SECONDS: Final = 0.5
+"""The main thread may not notice a signal that comes between the interpreter's last look and a system call that waits: it gets another."""
 _LOOK_MS = 20
 
 
@@ -200,11 +202,15 @@ def ask(pid: int, name: str = NAME, *, timeout: float = 2.0) -> str:
 def _exchange(process: int, pid: int, file: int, timeout: float) -> str:
     before = os.fstat(file).st_size
     signal.pidfd_send_signal(process, SIGNAL)
+    again = time.monotonic() + AGAIN_SECONDS
     for seen in _growth(process, file, before, timeout):
         begin = seen.find(BEGIN)
         end = seen.find(END, begin) if begin >= 0 else -1
         if end >= 0:
             return seen[begin + len(BEGIN) : end].decode(errors="replace")
+        if time.monotonic() >= again:
+            signal.pidfd_send_signal(process, SIGNAL)
+            again += AGAIN_SECONDS
     before = os.fstat(file).st_size
     if _catches(pid, LAST_RESORT):
         signal.pidfd_send_signal(process, LAST_RESORT)

@@ -33,6 +33,12 @@ import threading
 threading.Thread(target=threading.Event().wait, name="helper", daemon=True).start()
 ready(); threading.Event().wait()
 """
+MISSES_ONE = f"""
+import signal, time
+seen = []
+signal.signal({stacks.SIGNAL}, lambda number, frame: stacks._signalled(number, frame) if seen else seen.append(number))
+ready(); time.sleep(60)
+"""
 IGNORES = "import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); ready(); time.sleep(60)"
 
 
@@ -76,6 +82,12 @@ def test_where_it_is(code: str, expected: list[str]) -> None:
     assert "fault handler" not in first
     assert first.count("Thread MainThread") == second.count("Thread MainThread") == 1
     assert "_signalled" not in first
+
+
+def test_a_signal_that_is_not_noticed_is_sent_again() -> None:
+    """One that comes between the interpreter's last look and a system call is noticed when that ends, or with the next one."""
+    with process(MISSES_ONE) as child:
+        assert "fault handler" not in ask(child.pid, timeout=10.0)
 
 
 def test_an_extension_that_holds_the_interpreter_lock() -> None:
