@@ -87,6 +87,11 @@ test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, three tests at a time (
 	@$(BIN)/python -m hack.kind prepare
 	@$(PYTEST) --numprocesses 3 tests/e2e
 
+.PHONY: test-nightly
+test-nightly: $(VENV)/.dev ## Scenarios of the differential tests over two sidecars on this machine (not part of `make test`; 1 min)
+	@echo "· nightly tests: programs of osBrain's in a domain of \`ganglion up\`"
+	@$(PYTEST) tests/nightly
+
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Search all decoders for input that crashes them, half a minute (atheris; FUZZ_SECONDS=600 for longer)
 	@$(PIP) install -c constraints.txt -e '.[fuzz]'

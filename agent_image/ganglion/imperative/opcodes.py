@@ -2,13 +2,14 @@
 recursion, until the stack ends; one that holds the same tuple twice, which holds another twice, and so on, is hashed for ever; and a memo
 index is an allocation.
 
-So a pickle is walked first, without making anything: mostly by one regular expression, which is C, too. What it does not know is loaded step by step.
+So a pickle is walked first, without making anything: mostly by regular expressions, which are C, too. What it does not know is loaded step by step.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 
 from ganglion.codecs.base import Body
 
@@ -33,55 +34,89 @@ def _sized(**sizes: int) -> bytes:
     return b"|".join(re.escape(getattr(pickle, name)) + b".{%d}" % size for name, size in sizes.items())
 
 
-_SCALAR = b"(?>(?:%s)\x94?)" % b"|".join(
-    (
-        _counted(pickle.SHORT_BINUNICODE, 255),
-        _sized(BININT1=1, BININT2=2, BININT=4, BINFLOAT=8),
-        b"[%s]" % re.escape(pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE + pickle.EMPTY_TUPLE),
-        # A larger one is hashed anew each time, and many of them can have the same hash.
-        _counted(pickle.LONG1, 8),
-        _counted(pickle.SHORT_BINBYTES, 255),
-    )
+_ONE = re.escape(pickle.NONE + pickle.NEWTRUE + pickle.NEWFALSE + pickle.EMPTY_TUPLE)
+_REST = (
+    _sized(BININT1=1),
+    _sized(BININT2=2),
+    _sized(BINFLOAT=8),
+    _counted(pickle.SHORT_BINUNICODE, 255),
+    _sized(BININT=4),
+    # A larger one is hashed anew each time, and many of them can have the same hash.
+    _counted(pickle.LONG1, 8),
+    _counted(pickle.SHORT_BINBYTES, 255),
 )
+_SCALAR = b"(?>(?:%s)\x94?)" % b"|".join((b"[%s]" % _ONE, *_REST))
 # As many scalars as there are, and what makes a tuple of no more than these.
 _SCALARS = b"%s(?:\x85|%s(?:[\x85\x86]|%s++[\x85-\x87]?)?)?" % ((_SCALAR,) * 3)
 _MARKED = b"\\((?:%s(?:[\x85t]|%s(?:[\x85\x86t]|%s{1,%d}+[\x85-\x87t]?)?)?)?" % ((_SCALAR,) * 3 + (FLAT_ITEMS - 2,))
 _CONTAINERS = pickle.EMPTY_LIST + pickle.EMPTY_DICT + pickle.EMPTY_SET + pickle.APPEND + pickle.APPENDS + pickle.MEMOIZE
-_GETS = {pickle.BINGET[0]: 2, pickle.LONG_BINGET[0]: 5}
+_GETS = {pickle.BINGET[0]: 1, pickle.LONG_BINGET[0]: 4}
 _HASHING = pickle.SETITEM + pickle.SETITEMS + pickle.ADDITEMS
 
 
-def _run(more: bytes, *others: bytes) -> re.Pattern[bytes]:
-    known = (_SCALARS, _MARKED, b"[%s]" % re.escape(_CONTAINERS + more), _sized(PROTO=1, FRAME=8), *others)
-    return re.compile(b"(?:%s)*+" % b"|".join(known), re.DOTALL)
+_TUPLES = pickle.TUPLE + pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3
 
 
-_before = _run(_HASHING, _sized(BINGET=1, LONG_BINGET=4)).match
+def _run(*known: bytes) -> Callable[[Body, int], re.Match[bytes] | None]:
+    return re.compile(b"(?:%s)*+" % b"|".join(known), re.DOTALL).match
+
+
+def _plainly(more: bytes) -> Callable[[Body, int], re.Match[bytes] | None]:
+    # Alternatives of one byte and of fixed bytes come first: which of them it is, is told without trying.
+    one = b"[%s]++" % (_ONE + re.escape(_CONTAINERS + pickle.MARK + more))
+    return _run(one, _sized(BINGET=1), *_REST, _sized(LONG_BINGET=4), _sized(PROTO=1), _sized(FRAME=8))
+
+
+_first, _then = _plainly(_HASHING), _plainly(_TUPLES)
+"""Steps before the first tuple, and then those that hash nothing."""
+_before = _run(_SCALARS, _MARKED, b"[%s]" % re.escape(_CONTAINERS + _HASHING), _sized(PROTO=1, FRAME=8), _sized(BINGET=1, LONG_BINGET=4))
 """Steps while there is no tuple of other than scalars: no key can be nested."""
-_after = _run(b"").match
+_after = _run(_SCALARS, _MARKED, b"[%s]" % re.escape(_CONTAINERS), _sized(PROTO=1, FRAME=8))
 _LONG = {
     **dict.fromkeys(pickle.BINUNICODE + pickle.BINBYTES, 4),
     **dict.fromkeys(pickle.BINUNICODE8 + pickle.BINBYTES8 + pickle.BYTEARRAY8, 8),
 }
-_NESTING = frozenset(pickle.TUPLE + pickle.TUPLE1 + pickle.TUPLE2 + pickle.TUPLE3 + pickle.FROZENSET)
+_NESTING = frozenset(_TUPLES + pickle.FROZENSET)
 _STOP, _FROZENSET = pickle.STOP[0], pickle.FROZENSET[0]
 
 
 def harmless(body: Body) -> bool:
     """Whether C's unpickler makes nothing but numbers, text, bytes and containers of this, in time and memory of its size."""
+    run, at = _first, 0
+    while True:
+        code, at = _next(run, body, at)
+        if code == _STOP:
+            return True
+        if code not in _LONG:
+            if run is _first and code in _NESTING and code != _FROZENSET:
+                run = _then
+            elif code in _HASHING or code in _NESTING:
+                # A tuple may have become a key: which of them may is told by a closer look, which takes longer.
+                return _harmless_keys(body)
+            else:
+                return False
+
+
+def _next(run: Callable[[Body, int], re.Match[bytes] | None], body: Body, at: int) -> tuple[int, int]:
+    """(opcode, position after it and its bytes) of the first step that is not of the run; -1 when there is none."""
+    found = run(body, at)
+    assert found is not None
+    at = found.end()
+    if at >= len(body):
+        return -1, at
+    code = body[at]
+    at += 1
+    size = _LONG.get(code, 0)
+    return code, at + size + (int.from_bytes(body[at : at + size], "little") if size else 0)
+
+
+def _harmless_keys(body: Body) -> bool:
     run, at, nested, shared = _before, 0, 0, False
     while True:
-        found = run(body, at)
-        assert found is not None
-        at = found.end()
-        if at >= len(body):
-            return False
-        code = body[at]
+        code, at = _next(run, body, at)
         if code == _STOP:
             return True
         if code in _LONG:
-            start = at + 1 + _LONG[code]
-            at = start + int.from_bytes(body[at + 1 : start], "little")
             continue
         if code in _GETS:
             # It may be a tuple.
@@ -95,4 +130,3 @@ def harmless(body: Body) -> bool:
             nested += 1
         elif code not in _HASHING:
             return False
-        at += 1
