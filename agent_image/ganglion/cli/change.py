@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from ganglion.cli.common import ask, domain_option, running, wait_until
@@ -32,17 +34,33 @@ def _end(domain: str | None) -> None:
     """Shut down and wait until the supervisor has gone.
 
     Raises:
-        Failure: something had to be killed, or the supervisor does not end.
+        Failure: something had to be killed or failed at its end, or the supervisor does not end.
     """
+    from ganglion.local import protocol
     from ganglion.local.state import running_domains
 
-    name, _ = running(domain)
+    name, run = running(domain)
     bound = _shutdown_seconds(name) + _MARGIN_SECONDS
-    answer = ask(name, "down", timeout=bound)
+    told = ""
+
+    def show_waiting() -> None:
+        nonlocal told
+        with contextlib.suppress(protocol.CommandError):
+            waiting = str(protocol.call(run, "status")["waiting"])
+            if waiting not in ("", told):
+                told = waiting
+                click.echo(waiting)
+
+    try:
+        answer = protocol.call(run, "down", timeout=bound, meanwhile=show_waiting)
+    except protocol.CommandError as error:
+        raise Failure(str(error)) from error
     if not wait_until(lambda: name not in running_domains(), bound):
         raise Failure(f"domain {name!r} has not ended within {bound:.0f} s")
     if answer["killed"]:
         raise Failure(f"domain {name} is down, but these did not end in time and were killed: {', '.join(answer['killed'])}")
+    if answer["failed"]:
+        raise Failure("\n".join([f"domain {name} is down, but not everybody ended in order:", *answer["failed"]]))
     click.echo(f"domain {name} is down")
 
 
@@ -51,7 +69,8 @@ def _end(domain: str | None) -> None:
 def down(domain: str | None) -> None:
     """Shut a running domain down in order: agents finish what flows, `on_exit` runs, the name server leaves last.
 
-    Waits for the end, at most `spec.shutdown.timeoutSeconds` of the NameServer; what does not end by then is killed, and the exit code is 1.
+    Waits for the end, at most `spec.shutdown.timeoutSeconds` of the NameServer, and says for whom and what it does. What does not end in
+    time is killed, or ends itself by force; then the exit code is 1.
     """
     _end(domain)
 

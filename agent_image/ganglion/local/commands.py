@@ -122,7 +122,7 @@ class Commands:
     async def _down(self) -> dict[str, Any]:
         self._supervisor.end("asked to go down: shutting down in order", 0 if self._supervisor.complete else 1)
         await self._supervisor.ended.wait()
-        return {"killed": self._supervisor.killed}
+        return {"killed": self._supervisor.killed, "failed": self._supervisor.failed}
 
 
 def _generations(bundle: Bundle) -> dict[str, int]:

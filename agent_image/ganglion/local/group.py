@@ -176,11 +176,7 @@ class Group:
         """The domain ends: nothing is started or rolled any more, and what ends stays so."""
         self._closing = True
         for replica in self.replicas.values():
-            replica.domain_ends = True
-            for child in (replica.agent, replica.sidecar):
-                # Nobody would start again what waits for its back-off now.
-                if child is not None and child.state is State.WAITING:
-                    child.expect_end()
+            replica.end_with_domain()
 
     async def remove(self) -> None:
         """Drain every replica; the agent was deleted."""

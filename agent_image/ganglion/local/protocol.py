@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import select
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Manifests with all their code, and then some."""
 LAST_ANSWER_SECONDS = 2.0
+MEANWHILE_SECONDS = 0.5
 SOCKET = "supervisor.sock"
 
 Handler = Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
@@ -91,12 +94,20 @@ class CommandServer:
         self._path.unlink(missing_ok=True)
 
 
-def call(run: Path, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = 10.0) -> dict[str, Any]:
+def call(
+    run: Path,
+    command: str,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    timeout: float = 10.0,
+    meanwhile: Callable[[], None] | None = None,
+) -> dict[str, Any]:
     """Ask a supervisor, from a program without a loop.
 
     Args:
         run: its run directory.
         timeout: seconds for each step of the exchange.
+        meanwhile: called every half a second until the answer begins.
     Raises:
         CommandError: it cannot do it; or it ended, or did not answer in time.
     """
@@ -105,6 +116,8 @@ def call(run: Path, command: str, arguments: Mapping[str, Any] | None = None, *,
         try:
             connection.connect(str(run / SOCKET))
             connection.sendall(json.dumps({"command": command, "arguments": dict(arguments or {})}).encode() + b"\n")
+            if meanwhile is not None:
+                _await_answer(connection, timeout, meanwhile)
             with connection.makefile("rb") as stream:
                 line = stream.readline(MAX_LINE_BYTES)
         except TimeoutError as error:
@@ -118,3 +131,11 @@ def call(run: Path, command: str, arguments: Mapping[str, Any] | None = None, *,
         raise CommandError(str(answer["error"]))
     result: dict[str, Any] = answer["ok"]
     return result
+
+
+def _await_answer(connection: socket.socket, timeout: float, meanwhile: Callable[[], None]) -> None:
+    deadline = time.monotonic() + timeout
+    while not select.select([connection], [], [], MEANWHILE_SECONDS)[0]:
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+        meanwhile()

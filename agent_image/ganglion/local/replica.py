@@ -23,6 +23,8 @@ SIDECAR_STOP_SECONDS = 5.0
 """A sidecar whose agent has gone has only its own sockets to close."""
 ORPHAN_SECONDS = 1.0
 """An SDK process that has said goodbye to its sidecar needs no more to end by itself."""
+EXIT_FAILED = 1
+"""Of an SDK process, also when it ended itself because its time was over."""
 _TERMINATION_BYTES = 4096
 """A kubelet reads as much of a termination message."""
 
@@ -85,6 +87,7 @@ class Replica:
         """The name server counts it as Ready; set from outside."""
         self.domain_ends = False
         """The whole domain shuts down: nothing is started again."""
+        self._ran_at_the_end = False
         self.sidecar: Child | None = None
         if seat.agent.spec.data_plane == "Sidecar":
             self.sidecar = Child(host.spawner, self._sidecar_program, self._log("runtime"), self._restart_sidecar, self._sidecar_changed)
@@ -132,6 +135,17 @@ class Replica:
         """Whether one of its processes had to be ended by SIGKILL."""
         codes = (self.agent.exit_code, self.sidecar.exit_code if self.sidecar is not None else None)
         return not self.finished.is_set() or -signal.SIGKILL in codes
+
+    @property
+    def failed_at_the_end(self) -> str:
+        """Why the agent did not end in order with its domain, e.g. because a handler did not return and its time was over; else empty.
+
+        A program that speaks plain ZeroMQ may end with any code.
+        """
+        agent = self.agent
+        if not self._ran_at_the_end or self.was_killed or self.seat.agent.spec.container is not None or agent.exit_code != EXIT_FAILED:
+            return ""
+        return f"{self.name}: exit code {agent.exit_code}" + (f"; it said: {agent.log.last_line[:300]}" if agent.log.last_line else "")
 
     # ------------------------------------------------------------------ when a process ends
 
@@ -227,6 +241,14 @@ class Replica:
         shutil.rmtree(self.seat.run, ignore_errors=True)
 
     # ------------------------------------------------------------------ leaving
+
+    def end_with_domain(self) -> None:
+        """The domain ends: nothing is started again, and nobody would start what waits for its back-off now."""
+        self.domain_ends = True
+        self._ran_at_the_end = self.agent.state is State.RUNNING
+        for child in (self.agent, self.sidecar):
+            if child is not None and child.state is State.WAITING:
+                child.expect_end()
 
     async def drain(self, grace: float) -> None:
         """Leave politely: the sidecar hands back what the agent has not begun, the agent finishes and stops, then the sidecar.

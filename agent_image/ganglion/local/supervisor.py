@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ganglion.local import status
+from ganglion.local import farewell, status
 from ganglion.local.attendant import Attendant
 from ganglion.local.bundle import Bundle
 from ganglion.local.child import EXIT_CONFIGURATION
@@ -80,6 +80,9 @@ class Supervisor:
         """The shutdown is over: every agent has gone."""
         self.killed: list[str] = []
         """Replicas that the shutdown had to kill."""
+        self.failed: list[str] = []
+        """Agents that ended themselves by force or failed while the domain ended: why."""
+        self._waiting = ""
         self._server = CommandServer(state.run / SOCKET, Commands(self).handle)
         self._told: dict[str, str] = {}
 
@@ -111,7 +114,7 @@ class Supervisor:
             await self._server.close()
             await self._attendant.close()
             self._spawner.close()
-        return self._exit_code or (EXIT_FAILURE if self.killed else EXIT_OK)
+        return self._exit_code or (EXIT_FAILURE if self.killed or self.failed else EXIT_OK)
 
     def _on_signal(self, name: str, code: int) -> None:
         if self._asked_to_end.is_set():
@@ -253,6 +256,7 @@ class Supervisor:
             "domain": self._state.domain,
             "started": self._started,
             "ending": self._ending,
+            "waiting": self._waiting,
             "nameServer": status.server_row(self._attendant.child, answer is not None),
             "objects": [item.to_dict() for item in objects],
             "replicas": [status.replica_row(replica, members.get(replica.name)) for replica in replicas],
@@ -273,6 +277,7 @@ class Supervisor:
         polite = await self._attendant.shut_down(timeout)
         waiting = [asyncio.ensure_future(group.wait()) for group in groups]
         observing = asyncio.ensure_future(self._attendant.observe())
+        telling = asyncio.ensure_future(farewell.tell(there, deadline, self._tell_waiting))
         try:
             if polite:
                 await self._gone(waiting, max(0.0, timeout - LEAVE_MARGIN_SECONDS))
@@ -282,16 +287,25 @@ class Supervisor:
                 await self._gone([asyncio.ensure_future(leaving)], max(STOP_SECONDS, deadline - loop.time()))
             await asyncio.gather(*(group.kill() for group in groups))
             self.killed = [replica.name for replica in there if replica.was_killed]
+            self.failed = [why for replica in there if (why := replica.failed_at_the_end)]
         finally:
             observing.cancel()
+            telling.cancel()
             for task in waiting:
                 task.cancel()
-            await asyncio.gather(*waiting, observing, return_exceptions=True)
+            await asyncio.gather(*waiting, observing, telling, return_exceptions=True)
+        self._waiting = ""
         await self._attendant.stop(0.0 if self._forced.is_set() else LEAVE_MARGIN_SECONDS)
         if self.killed:
             self._audience.say(f"killed because they did not end in time: {', '.join(self.killed)}", level="warning")
+        for why in self.failed:
+            self._audience.say(f"did not end in order: {why}", level="warning")
         self._audience.refresh()
         self.ended.set()
+
+    def _tell_waiting(self, text: str) -> None:
+        self._waiting = text
+        self._audience.say(text)
 
     async def _gone(self, tasks: Sequence[asyncio.Future[Any]], seconds: float) -> None:
         """Wait for the tasks, for a second Ctrl-C, or until the time is over."""

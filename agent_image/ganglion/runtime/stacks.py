@@ -169,12 +169,13 @@ def _awaiting(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
 # ---------------------------------------------------------------- from outside
 
 
-def ask(pid: int, name: str = NAME, *, timeout: float = 2.0) -> str:
+def ask(pid: int, name: str = NAME, *, timeout: float = 2.0, last_resort: bool = True) -> str:
     """The stacks of another process of this user.
 
     Args:
         pid: of a process that has called `install` with this name.
         timeout: seconds for the process to describe itself; then the fault handler is asked.
+        last_resort: whether it is, at the risk that the process crashes.
     Raises:
         StacksUnavailable: see there.
     """
@@ -190,7 +191,7 @@ def ask(pid: int, name: str = NAME, *, timeout: float = 2.0) -> str:
         if file is None or not _catches(pid, SIGNAL):
             raise StacksUnavailable(f"process {pid} runs no agent of this SDK, or not yet; py-spy or gdb may help")
         with file.open("rb", buffering=0) as stream:
-            return _exchange(process, pid, stream.fileno(), timeout)
+            return _exchange(process, pid, stream.fileno(), timeout, last_resort=last_resort)
     except PermissionError as error:
         raise StacksUnavailable(f"process {pid} is another user's") from error
     except (FileNotFoundError, ProcessLookupError) as error:
@@ -199,7 +200,7 @@ def ask(pid: int, name: str = NAME, *, timeout: float = 2.0) -> str:
         os.close(process)
 
 
-def _exchange(process: int, pid: int, file: int, timeout: float) -> str:
+def _exchange(process: int, pid: int, file: int, timeout: float, *, last_resort: bool) -> str:
     before = os.fstat(file).st_size
     signal.pidfd_send_signal(process, SIGNAL)
     again = time.monotonic() + AGAIN_SECONDS
@@ -212,9 +213,10 @@ def _exchange(process: int, pid: int, file: int, timeout: float) -> str:
             signal.pidfd_send_signal(process, SIGNAL)
             again += AGAIN_SECONDS
     before = os.fstat(file).st_size
-    if _catches(pid, LAST_RESORT):
+    raw = b""
+    if last_resort and _catches(pid, LAST_RESORT):
         signal.pidfd_send_signal(process, LAST_RESORT)
-    *_, raw = (b"", *_growth(process, file, before, RAW_SECONDS))
+        *_, raw = (b"", *_growth(process, file, before, RAW_SECONDS))
     if raw.strip():
         text = raw.decode(errors="replace")
         return f"(it could not describe itself within {timeout:g} s; this is the fault handler's view, innermost call first)\n{text}"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.local.domain import Desk, agent, channel, desk, endless, pipeline, reported, server, squares, write
+from tests.integration.local.domain import ENDLESS_CODE, Desk, agent, channel, desk, endless, pipeline, reported, server, squares, write
 from tests.support.wait import wait_for
 
 pytestmark = pytest.mark.timeout(180)
@@ -134,7 +134,22 @@ def test_a_frozen_agent_is_killed_within_the_bound(user: Desk, tmp_path: Path, p
     assert "worker-0" in told
     assert "worker-1" not in told
     assert "worker-1 | worker on_exit" in output
+    assert re.search(r"waiting for .*worker-0 \(process \d+ did not answer .*; ended by force in \d+ s at the latest", output)
     user.assert_nothing_left(run)
+
+
+def test_down_tells_whose_handler_hangs_and_fails_when_it_must_be_forced(user: Desk, tmp_path: Path) -> None:
+    code = f"{ENDLESS_CODE}\n\nclass Hung(Agent):\n    def hang(self, number):\n        threading.Event().wait()\n"
+    objects = [server(shutdown={"timeoutSeconds": 10}), *endless(workers=1)[1:]]
+    objects[-1]["spec"]["class"] = "agents:Hung"
+    objects[-1]["spec"]["channels"][0]["handler"] = "hang"
+    folder = write(tmp_path / "app", objects, f"import threading\n{code}")
+    assert user.command("up", "-f", str(folder), "--detach").returncode == 0
+    done = user.command("down")
+    assert done.returncode == 1
+    assert re.search(r"waiting for .*worker-0 \(in hang, agents.py line \d+\).*; ended by force in \d+ s at the latest", done.stdout)
+    assert "worker-0: exit code 1; it said: " in done.stderr
+    assert "source-0" not in done.stderr
 
 
 def test_a_killed_supervisor_leaves_nobody_and_up_works_again(user: Desk, tmp_path: Path) -> None:
