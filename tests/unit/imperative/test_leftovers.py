@@ -29,8 +29,8 @@ def _bind(path: Path, *, listen: bool) -> socket.socket:
     return made
 
 
-def _aged(path: Path) -> Path:
-    past = path.lstat().st_mtime - 10
+def _aged(path: Path, seconds: float = 10) -> Path:
+    past = path.lstat().st_mtime - seconds
     os.utime(path, (past, past), follow_symlinks=False)
     return path
 
@@ -48,6 +48,8 @@ def test_only_the_dead_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch
         (folder / "folder").mkdir()
         for name in ("dead", "alive", "file", "link", "folder"):
             _aged(folder / name)
+        # However long this takes.
+        _aged(folder / "young", -60)
         assert sweep(folder) == 1
     assert sorted(item.name for item in folder.iterdir()) == ["alive", "file", "folder", "link", "other", "young"]
 
