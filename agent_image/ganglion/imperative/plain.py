@@ -245,7 +245,7 @@ def _parts(value: Any) -> Collection[Any]:
     kind = type(value)
     if kind is int and value.bit_length() > MAX_BITS:
         _refuse(f"hash or show an integer of more than {MAX_BITS} bits")
-    if kind in _SCALARS:
+    if kind in _SCALARS or isinstance(value, type):
         return ()
     if kind in (tuple, frozenset, list, set, deque):
         return value  # type: ignore[no-any-return]

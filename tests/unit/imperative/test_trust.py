@@ -50,6 +50,8 @@ VALUES = [
     Record(name="a", life=b"l" * 16, control="tcp://h:1", safe="tcp://h:2"),
     NamingError,
     KeyError,
+    {KeyError: 1, AgentAddress: 2, (dt.date(2024, 1, 2), uuid.UUID(int=8)): 3, AgentAddress("ipc", "x", "REP", "server", "json"): 4},
+    {Record(name="a", life=b"l" * 16, control="tcp://h:1", safe="tcp://h:2"): decimal.Decimal("1e999999")},
 ]
 KEYS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.binary(), lambda one: st.tuples(one, one) | st.frozensets(one), max_leaves=8
@@ -223,10 +225,10 @@ def test_what_an_imported_module_holds_is_not_told(monkeypatch: pytest.MonkeyPat
 
 
 NESTED = {
-    "deep": b"\x80\x05}\x8c\x01xK\x01s)" + b"\x85" * 300_000 + b"\x86.",
-    "a deep key": b"\x80\x05})" + b"\x85" * 300_000 + b"Ns.",
+    "deep": b"\x80\x05}\x8c\x01xK\x01s)" + b"\x85" * 150_000 + b"\x86.",
+    "a deep key": b"\x80\x05})" + b"\x85" * 150_000 + b"Ns.",
     "two of two of two": b"\x80\x05})" + b"".join(b"\x94h" + bytes([n]) + b"\x86" for n in range(200)) + b"Ns.",
-    "a deep argument": b"\x80\x05\x8c\x06lookup)" + b"\x85" * 300_000 + b"}\x87.",
+    "a deep argument": b"\x80\x05\x8c\x06lookup)" + b"\x85" * 150_000 + b"}\x87.",
     "memory": b"\x80\x05K\x01r\xff\xff\xff\xff.",
 }
 
