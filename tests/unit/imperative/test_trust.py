@@ -54,12 +54,20 @@ VALUES = [
     {Record(name="a", life=b"l" * 16, control="tcp://h:1", safe="tcp://h:2"): decimal.Decimal("1e999999")},
 ]
 KEYS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.binary(), lambda one: st.tuples(one, one) | st.frozensets(one), max_leaves=8
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.binary(max_size=8),
+    lambda one: st.tuples(one, one) | st.frozensets(one, max_size=3),
+    max_leaves=5,
 )
 DATA = st.recursive(
-    KEYS | st.binary().map(bytearray),
-    lambda one: st.lists(one) | st.lists(one).map(tuple) | st.dictionaries(KEYS, one) | st.sets(KEYS) | one.map(lambda it: [it, it]),
-    max_leaves=20,
+    KEYS | st.binary(max_size=8).map(bytearray),
+    lambda one: (
+        st.lists(one, max_size=3)
+        | st.lists(one, max_size=3).map(tuple)
+        | st.dictionaries(KEYS, one, max_size=3)
+        | st.sets(KEYS, max_size=3)
+        | one.map(lambda it: [it, it])
+    ),
+    max_leaves=8,
 )
 
 
