@@ -336,8 +336,8 @@ class Core(AgentCore):
         if self._stop_on_error:
             self._on_end(False)
 
-    def _timer_failed(self, alias: str, error: BaseException) -> None:
-        self.failed(f"timer {alias}", error)
+    def _timer_failed(self, name: str, error: BaseException) -> None:
+        self.failed(f"timer {name}", error)
 
     @property
     def running(self) -> bool:

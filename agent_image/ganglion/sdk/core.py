@@ -43,7 +43,7 @@ class Core(AgentCore):
         loop: the main loop.
         reactor: drives the plane's sockets.
         channels: made by the caller, because its errors are configuration errors.
-        on_timer_error: (alias, exception).
+        on_timer_error: (alias or name of the method, exception).
         on_shutdown: the agent wants to end; argument: completed.
         spawn: (name, hook): calls a hook soon, beside the messages, and judges what it raises.
         is_function: the agent is a plain function.

@@ -50,9 +50,9 @@ class Faults:
             self._judge(f"channel {alias!r}: a handler raised {type(error).__name__}")
         return Verdict.REJECT if self._acknowledged[alias] else Verdict.DONE
 
-    def timer(self, alias: str, error: BaseException) -> None:
-        """A timer's callable raised."""
-        self.hook(f"timer {alias!r}", error)
+    def timer(self, name: str, error: BaseException) -> None:
+        """A timer's callable raised; the name is its alias, or that of its method."""
+        self.hook(f"timer {name!r}", error)
 
     def hook(self, name: str, error: BaseException) -> None:
         """A hook or a timer raised."""

@@ -7,6 +7,7 @@ is still running is not started again. Timers may be made from any hook; none ru
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import math
 import uuid
@@ -38,10 +39,18 @@ def next_start(due: float, period: float, now: float) -> float:
     return due + period * math.ceil((now - due) / period)
 
 
-class _Timer:
-    __slots__ = ("call", "due", "handle", "period")
+def label_of(call: Callable[[], Any]) -> str:
+    """What people call a timer without an alias: its method or function."""
+    while isinstance(call, functools.partial):
+        call = call.func
+    return getattr(call, "__name__", None) or type(call).__name__
 
-    def __init__(self, call: Callable[[], Any], due: float, period: float | None) -> None:
+
+class _Timer:
+    __slots__ = ("call", "due", "handle", "label", "period")
+
+    def __init__(self, call: Callable[[], Any], due: float, period: float | None, label: str) -> None:
+        self.label = label
         self.call = call
         self.due = due
         self.period = period
@@ -53,7 +62,8 @@ class Timers:
 
     Args:
         clock: an event loop, or a clock of a test.
-        on_error: called with (alias, exception) when a timer's callable raised; the timer goes on. Must not raise.
+        on_error: called with (name, exception) when a timer's callable raised; the timer goes on. The name is the alias, or without one
+            that of the callable. Must not raise.
         spawn: makes a task of a coroutine.
     """
 
@@ -106,7 +116,7 @@ class Timers:
         name = uuid.uuid4().hex if alias is None else alias
         if name in self._timers:
             raise ValueError(f"alias: timer {name!r} is running; stop it first or choose another alias")
-        timer = _Timer(call, self._clock.time() + delay, period)
+        timer = _Timer(call, self._clock.time() + delay, period, label_of(call) if alias is None else alias)
         if not self._closed:
             self._timers[name] = timer
             if self._running:
@@ -153,7 +163,7 @@ class Timers:
         try:
             result = timer.call()
         except BaseException as error:  # noqa: BLE001 - user code; SystemExit too is for `on_error` to judge
-            self._on_error(name, error)
+            self._on_error(timer.label, error)
             result = None
         if inspect.isawaitable(result):
             task = self._spawn(result)
@@ -167,7 +177,7 @@ class Timers:
         if not done.cancelled():
             error = done.exception()
             if error is not None:
-                self._on_error(name, error)
+                self._on_error(timer.label, error)
         self._again(name, timer)
 
     def _again(self, name: str, timer: _Timer) -> None:

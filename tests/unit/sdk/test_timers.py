@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable
 from typing import Any
 
@@ -208,3 +209,15 @@ def test_period_zero_runs_once_a_turn() -> None:
     bench.timers.each(0.0, bench.tick)
     bench.clock.advance(0.0, turns=5)
     assert bench.starts == [0.0] * 5
+
+
+@pytest.mark.parametrize(("alias", "name"), [(None, "broken"), ("mine", "mine")])
+def test_an_error_names_the_method_of_a_timer_without_an_alias(alias: str | None, name: str) -> None:
+    def broken(_argument: str) -> None:
+        raise ValueError("made to fail")
+
+    bench = Bench()
+    bench.timers.after(0.0, functools.partial(functools.partial(broken), "x"), alias=alias)
+    bench.timers.start()
+    bench.clock.advance(0.0)
+    assert [shown for shown, _ in bench.errors] == [name]
