@@ -176,6 +176,7 @@ class NSProxy:
             with contextlib.suppress(CallTimeout):
                 while (left := end - time.monotonic()) > 0:
                     self._within(left, "ping")
+                    time.sleep(min(POLL_SECONDS, left))
         self.release()
 
 
