@@ -14,7 +14,8 @@ _SOURCES = ("configMapKeyRef", "secretKeyRef", "fieldRef")
 _VOLUMES = ("configMap", "secret", "emptyDir", "persistentVolumeClaim")
 RESERVED_CONTAINERS = ("agent", "runtime")
 RESERVED_ENV = "GANGLION_"
-OPEN_ENV = "GANGLION_LOG_"
+OPEN_ENV = ("GANGLION_LOG_", "GANGLION_DEFAULT_", "GANGLION_SIGNING_KEY_FILE", "GANGLION_TRUSTED_KEYS_FILE")
+"""Beginnings of names that configure the user's own program."""
 RESERVED_VOLUME = "ganglion-"
 RESERVED_PATHS = ("/run/ganglion", "/etc/ganglion")
 
@@ -94,8 +95,9 @@ def env_rules(path: str) -> tuple[Rule, ...]:
         ),
         Rule(
             path,
-            f"!self.name.startsWith('{RESERVED_ENV}') || self.name.startsWith('{OPEN_ENV}')",
-            f"`name` must not begin with {RESERVED_ENV} (except {OPEN_ENV}LEVEL and {OPEN_ENV}FORMAT); the runtime sets those",
+            f"!self.name.startsWith('{RESERVED_ENV}') || {list(OPEN_ENV)}.exists(p, self.name.startsWith(p))",
+            f"`name` must not begin with {RESERVED_ENV} (except {OPEN_ENV[0]}*, {OPEN_ENV[1]}*, {OPEN_ENV[2]} and {OPEN_ENV[3]});"
+            " the runtime sets those",
             lambda e: not e["name"].startswith(RESERVED_ENV) or e["name"].startswith(OPEN_ENV),
             field="name",
         ),

@@ -159,7 +159,7 @@ def _agent_env(agent: Agent, settings: PodSettings) -> list[Body]:
     env += _env(GANGLION_LOG_FORMAT=settings.log_format, GANGLION_LOG_LEVEL=settings.log_level)
     user = [entry.to_dict() for entry in agent.spec.env or ()]
     named = {entry["name"] for entry in user}
-    # Where both name a variable the user's one stays: names must be unique, and only GANGLION_LOG_* is open to users.
+    # Where both name a variable the user's one stays: names must be unique, and of ours only GANGLION_LOG_* is open to users.
     return [entry for entry in env if entry["name"] not in named] + user
 
 
