@@ -5,7 +5,7 @@ the same thread (a socket is never used by two), and it is entered again: what i
 
 Two properties of libzmq 4.3.5's proxy need care when the backend can block (PUSH; an XPUB never does):
 
-- Input is ready and the backend is full: it polls without pause and burns a core. `tend()` sees that in the thread's CPU time and tries
+- Input is ready and the backend is full: it polls without pause and burns a core. `tend()` sees that the thread is never at rest and tries
   forwarding in Python, which waits for the backend; if messages flow there, the load is real and the proxy gets it back.
 - Inside a burst it sends blocking and does not look at its control socket. `tend()` then lends it a way out: an inproc socket that takes
   the rest of the burst, whose messages are forwarded first after the rewiring.
@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -35,7 +36,7 @@ _BURST = 100
 _TRIAL_SECONDS = 0.25
 """Length of the window in which forwarding in Python is judged."""
 _BUSY = 0.4
-"""Share of a core above which the C proxy may be polling in vain."""
+"""Share of the time above which a C proxy that is never at rest may be polling in vain."""
 _FLOWING = 1250
 """Messages forwarded in one window that prove a real load: it goes back to the C proxy."""
 _PATIENCE = (1.0, 64.0)
@@ -150,7 +151,7 @@ class SteerableProxy:
         if self._asked_at is not None and now - self._asked_at > _STUCK_SECONDS:
             self._relieve()
             self._asked_at = now
-        clock = self._thread_cpu()
+        clock = self._runnable()
         since, cpu = self._cpu
         entered = self._in_c_since
         if entered is None or entered > since:
@@ -208,7 +209,12 @@ class SteerableProxy:
         self._reliefs.append(relief)
         self._interrupt()  # the first request may have been answered meanwhile; then this one hands the relief over
 
-    def _thread_cpu(self) -> float:
+    def _runnable(self) -> float:
+        """Seconds for which the thread has run or waited for a processor; on a busy machine it polls in vain with a small share of one."""
+        with suppress(OSError, ValueError):
+            ran, waited, _ = Path(f"/proc/self/task/{self._thread.native_id}/schedstat").read_text(encoding="ascii").split()
+            return (int(ran) + int(waited)) / 1e9
+        # Not Linux, or a kernel without these counts: time on a processor alone.
         ident = self._thread.ident
         try:
             return time.clock_gettime(time.pthread_getcpuclockid(ident)) if ident is not None else 0.0

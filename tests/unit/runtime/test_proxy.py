@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -193,6 +197,41 @@ def test_waiting_for_receivers_costs_no_cpu(context: Context) -> None:
             assert receiver.recv() == b"x"
         receiver.close()
         assert proxy.stop()
+
+
+@contextmanager
+def crowded(thread: int) -> Iterator[None]:
+    """A thread of this process that gets a quarter of one processor at most."""
+    cpu = min(os.sched_getaffinity(0))
+    os.sched_setaffinity(thread, {cpu})
+    others = [
+        subprocess.Popen([sys.executable, "-c", f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"]) for _ in range(3)
+    ]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait(10)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor can be chosen here")
+def test_on_a_busy_machine_a_proxy_that_polls_in_vain_is_found_too(context: Context) -> None:
+    proxy, backend, where = push_proxy(context)
+    out_at = f"tcp://127.0.0.1:{backend.bind_to_random_port('tcp://127.0.0.1')}"
+    proxy.start()
+    source = socket(context, zmq.PUSH)
+    source.connect(where)
+    with socket(context, zmq.PULL) as receiver:
+        receiver.connect(out_at)
+        source.send(b"x")
+        assert receiver.poll(10_000)
+        wait_for(lambda: proxy._in_c_since is not None, timeout=20, what="the C proxy at work")
+    assert proxy._thread.native_id is not None
+    with Tender(proxy), crowded(proxy._thread.native_id):
+        wait_for(lambda: source.send(b"y") is None and proxy.stats.stalls > 0, timeout=20, interval=0.2, what="forwarding in Python")
+    assert proxy.stop()
+    source.close()
 
 
 def test_a_proxy_that_polls_in_vain_is_taken_over_and_given_back(context: Context) -> None:
