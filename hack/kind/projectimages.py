@@ -11,6 +11,8 @@ from hack.kind.provider import Provider
 from hack.kind.steps import ROOT, KindError, cache_root, digest, locked, step
 
 CONTEXT = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "agent_image", "operator")
+AGENT_EXTRAS = "protobuf"
+"""Of the agents' image on kind clusters: what codecs need that the default image is without."""
 # Where the host keeps the authorities it trusts; build steps reach the package index with the same ones.
 CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 INDEX_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
@@ -45,13 +47,16 @@ def archive(provider: Provider, short: str) -> tuple[Path, str]:
         raise KindError(f"image {short!r}: choose from {', '.join(images)}")
     image = images[short]
     base = base_image(provider)
-    key = digest(image.name, base, provider.name, *(ROOT / name for name in CONTEXT if (ROOT / name).exists()))
+    extras = AGENT_EXTRAS if short == "agent" else ""
+    key = digest(image.name, base, provider.name, extras, *(ROOT / name for name in CONTEXT if (ROOT / name).exists()))
     directory = cache_root() / "images"
     directory.mkdir(exist_ok=True)
     path = directory / f"{short}-{key}.tar"
     with locked(f"image-{short}"):
         if not path.exists():
             arguments, mounts = _build_inputs(provider, base)
+            if extras:
+                arguments["EXTRAS"] = extras
             with step(f"build {image.name}"):
                 provider.engine.build(image.name, image.containerfile, ROOT, arguments=arguments, mounts=mounts)
             with step(f"save {image.name}"):

@@ -34,6 +34,8 @@ PLANES = {"s": "Sidecar", "i": "InProcess"}
 # Each plane has channels of its own: with both on one, the quicker peer could do all the work.
 CHANNELS = {f"{alias}-{plane}": PLAIN[alias] for alias in PLAIN for plane in PLANES}
 ROLES = {"Push": "Pull", "Pull": "Push", "Pub": "Sub", "Sub": "Pub", "Req": "Rep", "Rep": "Req"}
+NUMBERS = {"codec": "Protobuf", "messageType": "google.protobuf.Int64Value"}
+"""Of the channel on which an SDK agent of one plane sends messages of a type to that of the other."""
 HANDLERS = {"push-acked": "pushed", "push-quick": "pushed_quick", "publish": "published", "ask": "reply"}
 TAGS = {"program-c": "c", "program-python": "p", "peer-s": "s", "peer-i": "i"}
 PROGRAMS, PEERS = ("program-c", "program-python"), ("peer-s", "peer-i")
@@ -41,6 +43,7 @@ PROGRAMS, PEERS = ("program-c", "program-python"), ("peer-s", "peer-i")
 CODE = """
     import asyncio
     from ganglion import Agent
+    from google.protobuf.wrappers_pb2 import Int64Value
 
     class Peer(Agent):
         def on_init(self):
@@ -64,6 +67,9 @@ CODE = """
             if self.printed[publisher] <= self.get_attr("heard"):
                 self.say("publish", value)
 
+        def numbered(self, message):
+            print("numbers", message.value, flush=True)
+
         def publish(self):
             self.send("subscribe", b"%s%d" % (self.tag.encode(), self.number), topic=b"t.")
             self.number += 1
@@ -72,6 +78,8 @@ CODE = """
             for number in range(self.get_attr("count")):
                 for alias in ("pull-acked", "pull-quick"):
                     self.send(alias, b"%s%d" % (self.tag.encode(), number))
+                if self.tag == "s":
+                    self.send("numbers", Int64Value(value=number))
 
         async def ask(self):
             questions = [b"%s%d" % (self.tag.encode(), number) for number in range(self.get_attr("asked"))]
@@ -105,6 +113,7 @@ def peer(plane: str) -> dict[str, Any]:
     for alias, (_, _, role, *_) in PLAIN.items():
         extra = {"handler": HANDLERS[alias]} if alias in HANDLERS else {}
         links.append(link(alias, f"{alias}-{plane}", ROLES[role], **extra))
+    links.append(link("numbers", "numbers", "Push") if plane == "s" else link("numbers", "numbers", "Pull", handler="numbered"))
     attributes = {"tag": TAGS[name], "count": COUNT, "asked": ASKED, "heard": HEARD}
     return agent(name, "zoo", links, class_="agents:Peer", code=CODE, dataPlane=PLANES[plane], attributes=attributes)
 
@@ -123,7 +132,7 @@ def said(here: Domain) -> dict[tuple[str, str], list[str]]:
     for name in TAGS:
         for line in here.log(name).splitlines():
             alias, _, text = line.partition(" ")
-            if alias in CHANNELS and text != "done":
+            if (alias in CHANNELS or alias == "numbers") and text != "done":
                 found.setdefault((name, alias), []).append(text)
     return found
 
@@ -135,6 +144,7 @@ def numbered(tags: str, count: int, prefix: str = "") -> list[str]:
 @pytest.mark.timeout(400)
 def test_programs_of_two_languages_take_every_role(here: Domain) -> None:
     channels = [channel(name, "zoo", pattern, codec="Raw", **spec) for name, (_, _, _, pattern, spec) in CHANNELS.items()]
+    channels.append(channel("numbers", "zoo", "PushPull", **NUMBERS))
     here.create(name_server("zoo"), *channels, *(programs(language) for language in ("c", "python")), *map(peer, PLANES))
     here.wait_ready(*TAGS)
     heard: dict[tuple[str, str], list[str]] = {}
@@ -142,12 +152,13 @@ def test_programs_of_two_languages_take_every_role(here: Domain) -> None:
     def all_there() -> bool:
         heard.clear()
         heard.update(said(here))
-        return all(_complete(heard, plane) for plane in PLANES)
+        return all(_complete(heard, plane) for plane in PLANES) and len(_at(heard, "numbers", "peer-i")) >= COUNT
 
     try:
         wait_for(all_there, timeout=120, interval=2.0, what="everything to arrive")
         for plane in PLANES:
             _assert_exact(heard, plane)
+        assert _at(heard, "numbers", "peer-i") == sorted(map(str, range(COUNT)))
     except (TimeoutError, AssertionError) as error:
         counts = {f"{name} {alias}": len(texts) for (name, alias), texts in sorted(heard.items())}
         error.add_note(f"{counts}\n{here.diagnosis()}")
