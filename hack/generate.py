@@ -1,4 +1,4 @@
-"""Writes what follows from the models: `crds/`, the chart's copies of them and its roles, the reference pages. `--check` only compares."""
+"""Writes what follows from the code: `crds/`, the chart's copies of them and its roles, the reference pages. `--check` only compares."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if __package__ in {None, ""}:
 from ganglion.api.base import GROUP
 from ganglion.api.crd import KINDS, PLURALS, definition
 from ganglion_operator.core import rbac
-from hack import reference
+from hack import program_reference, reference
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,6 +101,7 @@ COPY_HINT = (
 def generated() -> dict[str, str]:
     """Path (relative to the repository) → text of every generated file."""
     pages = {f"docs/reference/{kind.lower()}.md": reference.kind_page(kind) for kind in KINDS}
+    pages["docs/reference/programs.md"] = program_reference.page()
     readme = {"charts/ganglion/README.md": reference.chart_readme(ROOT / "charts/ganglion")}
     return {**crd_files(), **role_files(), **pages, **readme, **kustomize_files()}
 

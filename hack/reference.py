@@ -59,11 +59,13 @@ def example(kind: str) -> str:
     return f"apiVersion: {API_VERSION}\nkind: {kind}\n{EXAMPLES[kind]}"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
+    """Text in one cell of a table."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
@@ -114,10 +116,10 @@ def _fields(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, ...]]:
         )
         yield (
             f"`{here}`",
-            _cell(_type(child)) if "enum" not in child else _type(child),
+            cell(_type(child)) if "enum" not in child else _type(child),
             default,
-            _cell(_bounds(child)),
-            _cell(child.get("description", "")),
+            cell(_bounds(child)),
+            cell(child.get("description", "")),
         )
         yield from _fields(child, here)
         if isinstance(child.get("items"), Mapping):
@@ -127,13 +129,13 @@ def _fields(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, ...]]:
 def _reasons(kind: str) -> Iterator[tuple[str, ...]]:
     for name, reasons in CONDITIONS[kind].items():
         for reason, meaning in reasons.items():
-            yield f"`{name}`", f"`{reason}`", _cell(meaning)
+            yield f"`{name}`", f"`{reason}`", cell(meaning)
 
 
 def _rules(kind: str) -> Iterator[tuple[str, ...]]:
     for rule in RULES[kind]:
         where = f"{rule.path}.{rule.field}" if rule.field else rule.path
-        yield f"`{where}`", _cell(rule.message)
+        yield f"`{where}`", cell(rule.message)
 
 
 def kind_page(kind: str) -> str:
@@ -149,11 +151,11 @@ def kind_page(kind: str) -> str:
         f"## Example\n\n```yaml\n{example(kind)}```\n\n"
         "`metadata.name` is a DNS label of at most 52 characters that begins with a letter. A field that is `null` counts as absent; an unknown field is an"
         " error.\n\n"
-        f"## Spec\n\n{_table(('field', 'type', 'default', 'bounds', 'meaning'), _fields(parts['spec'], 'spec'))}\n"
-        f"## Rules between fields\n\nChecked by the API server (CEL) and by `ganglion up` alike.\n\n{_table(('field', 'rule'), _rules(kind))}\n"
+        f"## Spec\n\n{table(('field', 'type', 'default', 'bounds', 'meaning'), _fields(parts['spec'], 'spec'))}\n"
+        f"## Rules between fields\n\nChecked by the API server (CEL) and by `ganglion up` alike.\n\n{table(('field', 'rule'), _rules(kind))}\n"
         f"## Conditions\n\nWhat depends on other objects is a condition, never an error, and heals by itself.\n\n"
-        f"{_table(('condition', 'reason', 'meaning'), _reasons(kind))}\n"
-        f"## Status\n\n{_table(('field', 'type', 'default', 'bounds', 'meaning'), _fields(parts['status'], 'status'))}"
+        f"{table(('condition', 'reason', 'meaning'), _reasons(kind))}\n"
+        f"## Status\n\n{table(('field', 'type', 'default', 'bounds', 'meaning'), _fields(parts['status'], 'status'))}"
     )
 
 
@@ -184,7 +186,7 @@ def chart_readme(chart: Path) -> str:
             found = found[name]
         return f"`{json.dumps(found)}`"
 
-    rows = [(f"`{path}`", _cell(default(path)), _cell(comment)) for path, comment in _leaves(text.splitlines())]
+    rows = [(f"`{path}`", cell(default(path)), cell(comment)) for path, comment in _leaves(text.splitlines())]
     return (
         f"{MARK}# ganglion\n\nInstalls the Ganglion operator and its CustomResourceDefinitions. Kubernetes 1.29 or newer.\n\n"
         "```console\n$ helm install ganglion charts/ganglion --namespace ganglion-system --create-namespace\n$ helm test ganglion --namespace ganglion-system\n```\n\n"
@@ -193,5 +195,5 @@ def chart_readme(chart: Path) -> str:
         "With `watchNamespaces` the operator gets a Role in each of those namespaces, which must exist, and serves nothing else. The namespace-wide\n"
         "permissions of the operator are those that it uses; no verb or resource is `*`. `rbac.aggregate` gives users of the built-in roles\n"
         "view, edit and admin the matching rights on Ganglion's kinds; writing Agents does not imply writing pods.\n\n"
-        f"## Values\n\n{_table(('value', 'default', 'meaning'), rows)}"
+        f"## Values\n\n{table(('value', 'default', 'meaning'), rows)}"
     )

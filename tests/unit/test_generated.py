@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+import ganglion
 from ganglion.api import load_object
 from ganglion.api.crd import KINDS, definition
+from ganglion.imperative.settings import config
 from ganglion.planner.reasons import CONDITIONS
 from ganglion_operator.core import trouble
-from hack import generate, reference
+from hack import generate, program_reference, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -101,3 +103,19 @@ def test_values_schema_knows_every_value_and_no_other() -> None:
 
 
 RESOURCES = {"resources", "runtimeResources", "nameserverResources"}
+
+
+def test_every_public_name_of_programs_is_described() -> None:
+    page = program_reference.page()
+    for name in ganglion.__all__:
+        assert name == "config" or name in program_reference.FUNCTIONS or f"### {name}\n" in page or f"| `{name}` |" in page, name
+    for name in program_reference.CLASSES:
+        for signature, text in program_reference.members(getattr(ganglion, name)):
+            assert text, f"{name}.{signature} has no docstring"
+
+
+def test_settings_and_variables_of_programs_are_those_of_the_code() -> None:
+    assert set(program_reference.CONFIG) == set(config)
+    sources = [*(ROOT / "agent_image/ganglion/imperative").glob("*.py"), ROOT / "agent_image/ganglion/cli/connect.py"]
+    read = {name for path in sources for name in re.findall(r"GANGLION_[A-Z_]*[A-Z]", path.read_text())}
+    assert {name for name in read if not name.startswith("GANGLION_DEFAULT")} <= set(program_reference.ENVIRONMENT)

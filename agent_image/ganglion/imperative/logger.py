@@ -28,5 +28,14 @@ class Logger(Agent):
 
 
 def run_logger(name: str, nsaddr: Any = None, addr: Any = None, base: type[Logger] = Logger, *, backend: Backend = "process") -> Proxy:
-    """Start a logger; arguments as of `run_agent`."""
+    """Start a logger.
+
+    Args:
+        name, nsaddr, addr, backend: as of `run_agent`.
+        base: a class derived from Logger.
+    Returns:
+        A proxy to it; give it to `set_logger` of the agents whose messages it is to keep.
+    Raises:
+        AgentStartError, TimeoutError: as `run_agent`.
+    """
     return run_agent(name, nsaddr, addr, base, backend=backend)

@@ -107,12 +107,17 @@ class NSProxy:
         return found
 
     def lookup(self, name: str) -> Record | None:
-        """What the directory knows of an agent."""
+        """What the directory knows of an agent; None when it knows none of this name."""
         found: Record | None = self._call("lookup", name)
         return found
 
     def remove(self, name: str, life: bytes | None = None) -> int:
-        """Forget an agent that is gone; how many were forgotten."""
+        """Forget an agent that is gone; how many were forgotten.
+
+        Args:
+            name: of the agent. One that lives comes back with its next beat.
+            life: forget it only while it is still this one (`Record.life`); None: whichever.
+        """
         return int(self._call("remove", name, life))
 
     def proxy(self, name: str, timeout: float = 3.0) -> Proxy:
@@ -120,7 +125,14 @@ class NSProxy:
         return Proxy(name, self._address, timeout=timeout)
 
     def addr(self, agent_alias: str | None = None, address_alias: Any = None) -> Any:
-        """The name server's own address, or that of a socket of an agent."""
+        """The name server's own address, or that of a socket of an agent.
+
+        Args:
+            agent_alias: name of the agent; None: the name server's own address.
+            address_alias: alias of the socket.
+        Raises:
+            NamingError: no such agent.
+        """
         if agent_alias is None and address_alias is None:
             return self._address
         return self.proxy(str(agent_alias)).addr(address_alias)
@@ -166,7 +178,14 @@ class NSProxy:
             time.sleep(min(POLL_SECONDS, left))
 
     def shutdown(self, timeout: float = 10.0) -> None:
-        """`shutdown_agents`, then end the name server itself, and wait until it answers no more; it stays when some agents did."""
+        """`shutdown_agents`, then end the name server itself, and wait until it answers no more.
+
+        Args:
+            timeout: seconds for the agents; the name server has two more.
+        Raises:
+            TimeoutError: some agents were still registered then; the name server stays.
+            CommunicationError, CallTimeout: it is gone already, or stands still.
+        """
         self.shutdown_agents(timeout)
         end = time.monotonic() + SHORT_SECONDS
         with contextlib.suppress(PeerLost):
@@ -375,21 +394,38 @@ class Proxy:
         return Futures(self, mode, seconds)
 
     def within(self, seconds: float) -> Self:
-        """Bound this thread's next call; otherwise `config["CALL_TIMEOUT"]` holds."""
+        """Bound this thread's next call; otherwise `config["CALL_TIMEOUT"]` holds.
+
+        Args:
+            seconds: then the call raises CallTimeout. The agent may still execute it.
+        """
         return self._say(seconds=seconds)
 
     # -- without asking what they are
 
     def set_attr(self, **attributes: Any) -> Any:
-        """Set attributes of the agent."""
+        """Set attributes of the agent.
+
+        Raises:
+            EncodeError: a value cannot travel.
+        """
         return self._method("set_attr")(**attributes)
 
     def get_attr(self, name: str) -> Any:
-        """An attribute's value, also of a stopped agent."""
+        """An attribute's value, also of a stopped agent.
+
+        Raises:
+            AttributeError: the agent has none of this name.
+            EncodeError: the value cannot travel.
+        """
         return self._method("get_attr")(name)
 
     def set_method(self, *functions: Callable[..., Any], **named: Callable[..., Any]) -> Any:
-        """Give the agent methods; every proxy sees them."""
+        """Give the agent methods, under their own or the given names; every proxy sees them. Returns the last name.
+
+        Raises:
+            SignatureError, CodecForbidden: the agent takes no code from here.
+        """
         return self._method("set_method")(*functions, **named)
 
     def run(self) -> None:
@@ -404,7 +440,11 @@ class Proxy:
         return bool(self._method("is_running")())
 
     def kill(self) -> None:
-        """End the agent now, whatever it does."""
+        """End the agent now, whatever it does; `on_exit` is not called.
+
+        Raises:
+            NamingError, CommunicationError: it is gone already.
+        """
         self._take_said()
         self._call("kill", (), {}, "unsafe", None)
 
@@ -422,7 +462,7 @@ class Proxy:
         return self
 
     def nsaddr(self) -> SocketAddress:
-        """Address of the name server."""
+        """Address of its name server, a SocketAddress."""
         address: SocketAddress = self._nsaddr
         return address
 
