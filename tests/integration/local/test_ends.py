@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,7 +131,7 @@ def test_the_end_under_load_with_a_frozen_agent_and_one_that_ignores_sigterm(use
     if how == "down":
         assert user.command("up", "-f", str(folder), "--detach").returncode == 0
     else:
-        process = user.up(folder)
+        process = user.up(folder, "--log-level", "DEBUG")
     wait_for(lambda: user.ready("worker-0", *healthy) or len(user.replicas()) == 6, what="all replicas")
     wait_for(lambda: all(user.replicas()[name]["ready"] for name in healthy), timeout=60, what="readiness")
     wait_for(lambda: delivered(user, "results") > 100, timeout=60, what="results")
@@ -146,21 +144,10 @@ def test_the_end_under_load_with_a_frozen_agent_and_one_that_ignores_sigterm(use
         output = "".join(path.read_text() for path in sorted((user.home / "ganglion" / "shop" / "logs").glob("*.log")))
     else:
         process.send_signal(signal.SIGINT)
-        member = "pid" if plane == "InProcess" else "sidecarPid"
-        gone = 0.0
-        outlived: dict[str, float] = {}
-        while process.poll() is None:
-            snapshot = user.snapshot()
-            if snapshot is not None and snapshot["nameServer"]["pid"] is None:
-                gone = gone or time.monotonic()
-                outlived |= {row["name"]: time.monotonic() for row in snapshot["replicas"] if row["name"] in healthy and row[member]}
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-            assert time.monotonic() - began < 40
-        assert process.returncode == 130
-        # Who has said goodbye to it has nothing left to do but to exit, which takes an interpreter a moment.
-        late = [name for name, seen in outlived.items() if seen - gone > 1.0]
-        assert not late, f"the name server leaves last\n{user.output()}"
+        assert process.wait(40) == 130
+        # How long a process takes to exit after that is the machine's affair.
+        heard = (user.home / "ganglion" / "shop" / "logs" / "shop.nameserver.log").read_text()
+        assert [name for name in healthy if f"{name} says goodbye" not in heard] == [], f"the name server leaves last\n{heard}"
         output = user.output()
         [killed] = [line for line in output.splitlines() if "killed because they did not end in time" in line]
         assert set(re.findall(r"\w+-\d", killed)) == {"worker-0", "deaf-0"}
