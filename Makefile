@@ -66,9 +66,9 @@ test-unit: $(VENV)/.dev ## Pure tests (budget 2 min)
 	@$(PYTEST) --numprocesses 2 tests/unit
 
 .PHONY: test-integration
-test-integration: $(VENV)/.dev ## Real processes and sockets on loopback, mostly waiting: three tests at a time (budget 6 min)
+test-integration: $(VENV)/.dev ## Real processes and sockets on loopback, mostly waiting: four tests at a time (budget 5 min)
 	@echo "· integration tests"
-	@$(PYTEST) --numprocesses 3 tests/integration
+	@$(PYTEST) --numprocesses 4 tests/integration
 
 .PHONY: test-differential
 test-differential: $(VENV)/.dev ## The same programs on osBrain and on Ganglion (budget 5 min)
