@@ -18,6 +18,7 @@ from tests.differential.runner import Result, Run
 from tests.differential.verdicts import compare
 from tests.e2e.domain import Domain, agent, name_server
 from tests.support.cluster import KindCluster
+from tests.support.signing import private_key, public_pem
 from tests.support.wait import wait_for
 
 ZIP = "/etc/ganglion/code/tests.zip"
@@ -53,6 +54,23 @@ class Asker(Agent):
             except Exception as error:
                 print(what, type(error).__name__, error, flush=True)
         print("DONE", flush=True)
+"""
+
+SIGNER = """
+from ganglion import Agent, run_agent
+
+
+class Signer(Agent):
+    def on_init(self):
+        self.after(0.0, self.sign)
+
+    def sign(self):
+        pupil = run_agent("pupil")
+        print("SIGNED", pupil.execute_as_function(lambda: 6 * 7), flush=True)
+        try:
+            print("PICKLE", pupil.bind("PUSH", serializer="pickle"), flush=True)
+        except Exception as error:
+            print("PICKLE", type(error).__name__, flush=True)
 """
 
 OUTSIDE = """
@@ -157,11 +175,34 @@ def test_scenarios_over_two_pods(operator: KindCluster, namespace: str, osbrain:
         raise
 
 
-def test_a_domain_forbids_them_until_it_says_otherwise(operator: KindCluster, namespace: str) -> None:
+def sealed(folder: Path) -> list[dict[str, Any]]:
+    """A domain whose programs run signed code alone, and one that signs with a key of a Secret."""
+    key = private_key(folder / "signing.pem")
+    files = {"signing": {"signing.pem": (folder / "signing.pem").read_text()}, "trusted": {"trusted.pem": public_pem(key).decode()}}
+    variables = {"GANGLION_SIGNING_KEY_FILE": "/signing/signing.pem", "GANGLION_TRUSTED_KEYS_FILE": "/trusted/trusted.pem"}
+    return [
+        name_server("sealed", adHoc="Allowed", remoteCode="Signed", shutdown={"timeoutSeconds": 20}),
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "signing"}, "stringData": files["signing"]},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "trusted"}, "data": files["trusted"]},
+        agent(
+            "signer",
+            "sealed",
+            [],
+            class_="agents:Signer",
+            code=SIGNER,
+            env=[{"name": name, "value": value} for name, value in variables.items()],
+            volumes=[{"name": "signing", "secret": {"secretName": "signing"}}, {"name": "trusted", "configMap": {"name": "trusted"}}],
+            volumeMounts=[{"name": name, "mountPath": f"/{name}", "readOnly": True} for name in files],
+        ),
+    ]
+
+
+def test_a_domain_forbids_them_until_it_says_otherwise(operator: KindCluster, namespace: str, tmp_path: Path) -> None:
     domain = Domain(operator, namespace)
     domain.create(
         name_server("strict", shutdown={"timeoutSeconds": 20}),
         agent("asker", "strict", [], class_="agents:Asker", code=ASKER),
+        *sealed(tmp_path),
     )
     refused = f"REFUSED NameServer {namespace}/strict: spec.adHoc is Forbidden"
     try:
@@ -179,8 +220,13 @@ def test_a_domain_forbids_them_until_it_says_otherwise(operator: KindCluster, na
         assert "AGENTS []" in said
         explained = domain.kubectl("explain", "nameservers.spec.adHoc", "--api-version=ganglion.dev/v1alpha1")
         assert "run_agent" in explained
+        wait_for(lambda: "PICKLE" in domain.log("signer"), timeout=60, interval=0.5, what="signed code has run, or was refused")
+        assert [s for s in domain.log("signer").splitlines() if s.startswith(("SIGNED", "PICKLE"))] == [
+            "SIGNED 42",
+            "PICKLE CodecForbidden",
+        ]
     except BaseException as error:
-        error.add_note(domain.diagnosis() + domain.log("asker"))
+        error.add_note(domain.diagnosis() + domain.log("asker") + domain.log("signer"))
         raise
 
 
