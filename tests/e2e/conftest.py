@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,22 +20,31 @@ HERE = Path(__file__).parent
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the tier's own marker."""
-    config.addinivalue_line("markers", "alone: disturbs everybody else on the cluster, so that nothing may run beside it")
+    config.addinivalue_line("markers", "alone: disturbs everybody on the cluster, in `by_itself`, so that nothing runs beside it")
     config.addinivalue_line("markers", "spare: breaks the spare node, so that nothing else that does may run beside it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder, so that no file can forget it.
 
-    Those that break the spare node come first, for they take long; those that need the cluster for themselves come last.
+    Those that break the spare node come first, one after the other in one process (`--dist loadgroup`): elsewhere they would only wait for
+    their turn. Those that need the cluster for themselves come last; what may take longest comes first of the others, so that all processes
+    end at about the same time.
     """
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("spare"):
+                item.add_marker(pytest.mark.xdist_group("spare"))
             own = item.get_closest_marker("timeout")
             # Of the test alone: the cluster and the images that the first tests wait for have bounds of their own.
             item.add_marker(pytest.mark.timeout(own.args[0] if own else 300, func_only=True), append=False)
-    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, item.get_closest_marker("spare") is None))
+    items.sort(key=_order)
+
+
+def _order(item: pytest.Item) -> tuple[bool, bool, float]:
+    bound = item.get_closest_marker("timeout")
+    return item.get_closest_marker("alone") is not None, item.get_closest_marker("spare") is None, -bound.args[0] if bound else 0.0
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -78,9 +87,16 @@ def operator(kind: KindCluster) -> KindCluster:
 
 @pytest.fixture(autouse=True)
 def turn(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests run beside each other; one that is marked `alone` waits for the others, and they for it."""
+    """Tests run beside each other; one that is marked `alone` waits for the others, and they for it, while it is in `by_itself`."""
     with ExitStack() as stack:
         if request.node.get_closest_marker("spare"):
             stack.enter_context(_held("spare", fcntl.LOCK_EX))
-        stack.enter_context(_held("turn", fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH))
+        if not request.node.get_closest_marker("alone"):
+            stack.enter_context(_held("turn", fcntl.LOCK_SH))
         yield
+
+
+@pytest.fixture
+def by_itself() -> Callable[[], AbstractContextManager[None]]:
+    """For a test that is marked `alone`: in `with by_itself():` no other test runs."""
+    return lambda: _held("turn", fcntl.LOCK_EX)

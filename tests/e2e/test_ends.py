@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime, timedelta
 
 import pytest
@@ -158,11 +158,13 @@ def operator_away(kind: KindCluster) -> Iterator[None]:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(600, func_only=True)
-def test_ends_without_the_operator_and_with_one_inside_the_namespace(operator: KindCluster, stack: ExitStack) -> None:
+@pytest.mark.timeout(900, func_only=True)
+def test_ends_without_the_operator_and_with_one_inside_the_namespace(
+    operator: KindCluster, stack: ExitStack, by_itself: Callable[[], AbstractContextManager[None]]
+) -> None:
     alone = Ending(operator, stack.enter_context(operator.namespace("alone")), stack)
     inside = stack.enter_context(operator.namespace("inside"))
-    with operator_away(operator):
+    with by_itself(), operator_away(operator):
         only_here = f"watchNamespaces={{{inside}}},crds.enabled=false,rbac.nodes=false,rbac.aggregate=false"
         install(operator, "inside", inside, "--set", only_here)
         around = Ending(operator, inside, stack)

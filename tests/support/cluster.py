@@ -218,7 +218,9 @@ def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, k
                 kind.kubectl("taint", "nodes", kind.nodes[0], "node-role.kubernetes.io/control-plane:NoSchedule-")
             # With what runs there already: a name server of the cluster that hangs with the node would disturb everybody.
             kind.kubectl("taint", "nodes", kind.nodes[-1], f"{SPARE}:NoExecute", "--overwrite")
-        cluster.load(["agent", "operator"], kind.nodes if nodes >= 3 else ())
+        # The operator's image is the larger one, and it never runs on the spare node.
+        cluster.load(["operator"])
+        cluster.load(["agent"], kind.nodes if nodes >= 3 else ())
         yield kind
     finally:
         if not keep:
