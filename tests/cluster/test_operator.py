@@ -116,6 +116,40 @@ def test_a_missing_reference_heals(cluster: Cluster, operator: OperatorProcess) 
     cluster.await_reason("agents", "worker", "Resolved", "ChannelsResolved")
 
 
+PAIR = """
+apiVersion: ganglion.dev/v1alpha1
+kind: Channel
+metadata: {name: talk}
+spec: {nameServerRef: {name: zoo}, pattern: Pair}
+"""
+END_OF_A_PAIR = """
+apiVersion: ganglion.dev/v1alpha1
+kind: Agent
+metadata: {name: NAME}
+spec: {nameServerRef: {name: zoo}, class: "a:B", channels: [{alias: talk, channelRef: {name: talk}, role: ROLE, handler: heard}]}
+"""
+
+
+def test_a_third_in_a_pair_waits_until_there_are_two(cluster: Cluster, operator: OperatorProcess) -> None:
+    ends = [("left", "Binder"), ("right", "Connector"), ("third", "Connector")]
+    left, right, third = (END_OF_A_PAIR.replace("NAME", name).replace("ROLE", role) for name, role in ends)
+    server = yaml.safe_dump(next(part for part in yaml.safe_load_all(DOMAIN) if part["kind"] == "NameServer"))
+    cluster.apply("---\n".join([server, PAIR, left, right]))
+    wiring = json.loads(cluster.need("statefulsets", "left")["spec"]["template"]["metadata"]["annotations"]["ganglion.dev/wiring"])
+    assert [(entry["alias"], entry["channel"], entry["role"]) for entry in wiring["channels"]] == [
+        ("talk", "talk", "Push"), ("talk.in", "talk/back", "Pull"),
+    ]  # fmt: skip
+    cluster.need("statefulsets", "right")
+    cluster.await_reason("channels", "talk", "Usable")
+    cluster.apply(third)
+    assert "found 2 that take the role Connector" in cluster.await_reason("channels", "talk", "TooManyPeers", "Accepted")["message"]
+    cluster.await_reason("agents", "third", "TooManyPeers", "ChannelsResolved")
+    assert "third" not in cluster.names("statefulsets")
+    cluster.server.kubectl("delete", "agent", "right", "-n", cluster.namespace, "--wait=false")
+    cluster.need("statefulsets", "third")
+    cluster.await_reason("channels", "talk", "Usable")
+
+
 def test_a_strangers_object_is_never_touched(cluster: Cluster, operator: OperatorProcess) -> None:
     stranger = {
         "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "worker"},

@@ -77,6 +77,12 @@ class Desk:
             self.now,
         )
 
+    def report(self, replica: str, channels: Mapping[str, ChannelReport]) -> None:
+        """A beat with the reports of several aliases."""
+        parts = PARTS[replica.split("-", maxsplit=1)[0]]
+        whole = Report(phase="Ready", channels=dict(channels))
+        self.registry.beat(replica.encode(), replica, Beat(epoch=self.registry.epoch, seq=0, report=whole, parts=dict(parts)), self.now)
+
     def member(self, replica: str, **report: object) -> None:
         assert self.join(replica) is None
         self.beat(replica, **report)  # type: ignore[arg-type]

@@ -8,17 +8,23 @@ from pydantic import Field, StringConstraints
 
 from ganglion.api.base import Conditions, Model, Ref, Resource
 
-Pattern = Literal["PushPull", "PubSub", "RequestReply"]
-Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep"]
+Pattern = Literal["PushPull", "PubSub", "RequestReply", "Pair"]
+Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector"]
 Codec = Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Protobuf", "Pickle", "Dill"]
 MessageType = Annotated[
     str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
 ]
 """Full name of a Protobuf message: its package, and its name."""
 
-ROLES: dict[str, tuple[Role, Role]] = {"PushPull": ("Push", "Pull"), "PubSub": ("Pub", "Sub"), "RequestReply": ("Rep", "Req")}
+ROLES: dict[str, tuple[Role, Role]] = {
+    "PushPull": ("Push", "Pull"),
+    "PubSub": ("Pub", "Sub"),
+    "RequestReply": ("Rep", "Req"),
+    "Pair": ("Binder", "Connector"),
+}
 """Roles of each pattern, default binder first."""
-SENDING: frozenset[str] = frozenset({"Push", "Pub", "Req"})
+SENDING: frozenset[str] = frozenset({"Push", "Pub", "Req", "Binder", "Connector"})
+RECEIVING: frozenset[str] = frozenset({"Pull", "Sub", "Rep", "Binder", "Connector"})
 CODE_CODECS: frozenset[str] = frozenset({"Pickle", "Dill"})
 """Codecs that can run code while they decode."""
 
@@ -35,11 +41,12 @@ class ChannelSpec(Model):
 
     name_server_ref: Ref = Field(description="The NameServer whose agents use this channel. Immutable.")
     pattern: Pattern = Field(
-        description="PushPull: work is shared out. PubSub: everybody gets what they subscribed to. RequestReply: one answer each. Immutable."
+        description="PushPull: work is shared out. PubSub: everybody gets what they subscribed to. RequestReply: one answer each."
+        " Pair: two replicas, one in each role, send to each other under one alias. Immutable."
     )
     bind: Role | None = Field(
         default=None,
-        description="The role that listens; every replica of the other role connects to every listener. Default: Push, Pub, Rep.",
+        description="The role that listens; every replica of the other role connects to every listener. Default: Push, Pub, Rep. Of a Pair always Binder.",
     )
     max_binders: int | None = Field(
         default=None, ge=1, le=10000, description="Most replicas that may take the binding role; default: no limit."
@@ -57,11 +64,11 @@ class ChannelSpec(Model):
     )
     delivery: Literal["BestEffort", "AtLeastOnce"] | None = Field(
         default=None,
-        description="AtLeastOnce (PushPull; its default): credit, acknowledgement, redelivery. BestEffort: as ZeroMQ does it, drops counted.",
+        description="AtLeastOnce (default of PushPull and Pair, a Pair has no other): credit, acknowledgement, redelivery. BestEffort: as ZeroMQ does it, drops counted.",
     )
     ack: Literal["Causal", "Handler"] = Field(
         default="Causal",
-        description="Causal: an input is acknowledged when its handler has returned and all it sent is acknowledged. Handler: when it has returned.",
+        description="Causal: an input is acknowledged when its handler has returned and all it sent is acknowledged. Handler: when it has returned. What the Binder of a Pair sends is always acknowledged so.",
     )
     high_water_mark: int = Field(
         default=1024,
@@ -115,5 +122,5 @@ class Channel(Resource):
 
     @property
     def delivery(self) -> Literal["BestEffort", "AtLeastOnce"]:
-        """Delivery class in force: PushPull defaults to AtLeastOnce, everything else is BestEffort."""
-        return self.spec.delivery or ("AtLeastOnce" if self.spec.pattern == "PushPull" else "BestEffort")
+        """Delivery class in force: PushPull and Pair default to AtLeastOnce, everything else is BestEffort."""
+        return self.spec.delivery or ("AtLeastOnce" if self.spec.pattern in ("PushPull", "Pair") else "BestEffort")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ganglion.api.channel import ROLES
+from ganglion.api.channel import RECEIVING, ROLES
 from ganglion.api.podrules import container_rules, env_rules, mounts_rules, pod_rules, resources_rules
 from ganglion.api.rule import Rule, has
 
@@ -22,8 +22,6 @@ MAX_INLINE = 262000
 def _immutable(path: str) -> Rule:
     return Rule(path, "self == oldSelf", f"`{path.rsplit('.', 1)[1]}` is immutable; delete the object and create it again", None)
 
-
-_RECEIVING = ("Pull", "Sub", "Rep")
 
 _NAME_SERVER = (
     Rule(
@@ -44,16 +42,23 @@ _CHANNEL = (
     Rule(
         "spec",
         "!has(self.bind) || (self.pattern == 'PushPull' && self.bind in ['Push', 'Pull']) || (self.pattern == 'PubSub' && self.bind in ['Pub', 'Sub'])"
-        " || (self.pattern == 'RequestReply' && self.bind in ['Rep', 'Req'])",
-        "`bind` must be a role of the pattern: Push or Pull, Pub or Sub, Rep or Req",
-        lambda s: not has(s, "bind") or s["bind"] in ROLES[s["pattern"]],
+        " || (self.pattern == 'RequestReply' && self.bind in ['Rep', 'Req']) || (self.pattern == 'Pair' && self.bind == 'Binder')",
+        "`bind` must be a role of the pattern: Push or Pull, Pub or Sub, Rep or Req; of a Pair, Binder",
+        lambda s: not has(s, "bind") or (s["bind"] in ROLES[s["pattern"]] and s["bind"] != "Connector"),
         field="bind",
     ),
     Rule(
         "spec",
-        "!has(self.delivery) || self.delivery == 'BestEffort' || self.pattern == 'PushPull'",
-        "`delivery: AtLeastOnce` must go with `pattern: PushPull`",
-        lambda s: s.get("delivery") in (None, "BestEffort") or s["pattern"] == "PushPull",
+        "!has(self.delivery) || self.delivery == 'BestEffort' || self.pattern in ['PushPull', 'Pair']",
+        "`delivery: AtLeastOnce` must go with `pattern: PushPull` or `pattern: Pair`",
+        lambda s: s.get("delivery") in (None, "BestEffort") or s["pattern"] in ("PushPull", "Pair"),
+        field="delivery",
+    ),
+    Rule(
+        "spec",
+        "!has(self.delivery) || self.delivery == 'AtLeastOnce' || self.pattern != 'Pair'",
+        "`delivery: BestEffort` must not go with `pattern: Pair`; a pair is acknowledged",
+        lambda s: s.get("delivery") in (None, "AtLeastOnce") or s["pattern"] != "Pair",
         field="delivery",
     ),
     Rule(
@@ -65,15 +70,15 @@ _CHANNEL = (
     ),
     Rule(
         "spec",
-        "!has(self.barrier) || self.pattern != 'RequestReply'",
-        "`barrier` must go with `pattern: PushPull` or `pattern: PubSub`; a request waits for its replier anyway",
-        lambda s: not has(s, "barrier") or s["pattern"] != "RequestReply",
+        "!has(self.barrier) || self.pattern in ['PushPull', 'PubSub']",
+        "`barrier` must go with `pattern: PushPull` or `pattern: PubSub`; requests and pairs wait for their peer anyway",
+        lambda s: not has(s, "barrier") or s["pattern"] in ("PushPull", "PubSub"),
         field="barrier",
     ),
     Rule(
         "spec",
         "self.overflow == 'Block' || self.pattern != 'RequestReply'",
-        "`overflow: DropNewest` must go with `pattern: PushPull` or `pattern: PubSub`",
+        "`overflow: DropNewest` must go with `pattern: PushPull`, `PubSub` or `Pair`",
         lambda s: s["overflow"] == "Block" or s["pattern"] != "RequestReply",
         field="overflow",
     ),
@@ -121,9 +126,9 @@ _ONE_CHANNEL = (
     ),
     Rule(
         "spec.channels[]",
-        "!has(self.handler) || self.role in ['Pull', 'Sub', 'Rep']",
-        "`handler` must go with a receiving role: Pull, Sub or Rep",
-        lambda c: not has(c, "handler") or c["role"] in _RECEIVING,
+        "!has(self.handler) || self.role in ['Pull', 'Sub', 'Rep', 'Binder', 'Connector']",
+        "`handler` must go with a receiving role: Pull, Sub, Rep, Binder or Connector",
+        lambda c: not has(c, "handler") or c["role"] in RECEIVING,
         field="handler",
     ),
 )

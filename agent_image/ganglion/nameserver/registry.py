@@ -14,7 +14,7 @@ from ganglion.nameserver.domain import DomainIndex
 from ganglion.nameserver.ends import EndBook
 from ganglion.nameserver.member import Member
 from ganglion.nameserver.shutdown import Phase, ShutdownPlan
-from ganglion.nameserver.traffic import TrafficBook
+from ganglion.nameserver.traffic import TrafficBook, both_ways
 from ganglion.nameserver.views import Directories
 from ganglion.wire.admin import AgentCount, ChannelCount, Domain, MemberState
 from ganglion.wire.control import (
@@ -33,6 +33,7 @@ from ganglion.wire.control import (
     encode,
 )
 from ganglion.wire.join import Join, is_key
+from ganglion.wiring import BACK
 
 BEAT_SECONDS = 1.0
 LEASE_SECONDS = 10.0
@@ -323,9 +324,14 @@ class Registry:
         if self.domain is None:
             return []
         base = self._traffic.base()
+
+        def count(name: str) -> ChannelCount:
+            return self._traffic.count(name, base, domain, self._directories.members_of(name), ended=self._ended.get(name, False))
+
+        domain = self.domain
         return [
-            self._traffic.count(name, base, self.domain, self._directories.members_of(name), ended=self._ended.get(name, False))
-            for name in sorted(self.domain.channels)
+            both_ways(count(name), count(name + BACK)) if channel.pattern == "Pair" else count(name)
+            for name, channel in sorted(domain.channels.items())
         ]
 
     # -- inside --------------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from msgspec import structs
 from ganglion.nameserver.member import SENDING, Member, slot_of
 from ganglion.wire.admin import ChannelCount, Domain
 from ganglion.wire.control import ChannelReport, Incarnation
+from ganglion.wiring import BACK
 
 _Life = tuple[str, str, int]
 """(replica, uid, start)"""
@@ -90,6 +91,7 @@ class TrafficBook:
         """Channels that are declared no more."""
         for channel in channels:
             self._past.pop(channel, None)
+            self._past.pop(channel + BACK, None)
 
     def base(self) -> dict[str, _Sums]:
         """What replicas that are gone contributed, by channel; a copy that `count` adds to."""
@@ -125,6 +127,12 @@ class TrafficBook:
             unaccounted=_unaccounted(channel, domain, sums),
             ended=ended,
         )
+
+
+def both_ways(one: ChannelCount, back: ChannelCount) -> ChannelCount:
+    """Totals of a Pair from those of its two directions; it has ended when both have."""
+    sums = {name: getattr(one, name) + getattr(back, name) for name in one.__struct_fields__ if name not in ("name", "ended")}
+    return structs.replace(one, **sums, ended=one.ended and back.ended)
 
 
 def _settled(report: ChannelReport) -> ChannelReport:

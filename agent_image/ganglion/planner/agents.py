@@ -18,8 +18,9 @@ from ganglion.api.rules import DEAD_LETTER_PREFIX
 from ganglion.api.structure import MAX_DEPTH, too_deep
 from ganglion.planner.channels import ChannelPlan, plan_channel
 from ganglion.planner.domain import DomainView
+from ganglion.planner.legs import Leg, legs
 from ganglion.planner.verdicts import Verdict
-from ganglion.wiring import AgentWiring, BarrierWiring, ChannelWiring, HandlerWiring, NameServerWiring, TimerWiring, WiringDocument
+from ganglion.wiring import INWARD, AgentWiring, BarrierWiring, ChannelWiring, HandlerWiring, NameServerWiring, TimerWiring, WiringDocument
 
 STOP_SECONDS = 5
 """Part of the termination grace that is kept for stopping after the drain."""
@@ -113,7 +114,7 @@ def _fits(wiring: WiringDocument) -> Verdict | None:
             "Accepted",
             "False",
             "TooManyChannels",
-            f"spec.channels: found {len(wiring.channels)} with the dead-letter channels; must be at most {DATA_PORT_COUNT}, one data port each",
+            f"spec.channels: found {len(wiring.channels)} with the dead-letter channels, a Pair counted twice; must be at most {DATA_PORT_COUNT}, one data port each",
         )
     size = len(wiring.to_json().encode())
     if size > MAX_WIRING_BYTES:
@@ -157,22 +158,23 @@ def _code(agent: Agent, view: DomainView) -> Verdict | None:
     return Verdict("CodeResolved", "True", "Resolved", "")
 
 
-def _wire_channel(entry: AgentChannel, alias: str, channel: Channel, plan: ChannelPlan, agent: Agent) -> ChannelWiring:
+def _wire_leg(entry: AgentChannel, alias: str, leg: Leg, channel: Channel, plan: ChannelPlan, agent: Agent) -> ChannelWiring:
     spec = channel.spec
-    roles = ROLES[spec.pattern]
     handlers = entry.topic_handlers or ()
+    pair = spec.pattern == "Pair"
     return ChannelWiring(
-        alias=alias,
-        channel=channel.name,
-        pattern=spec.pattern,
-        role=entry.role,
-        peer_role=roles[1] if entry.role == roles[0] else roles[0],
+        alias=f"{alias}{leg.alias_suffix}",
+        channel=f"{channel.name}{leg.channel_suffix}",
+        pattern=leg.pattern,
+        role=leg.role,
+        peer_role=leg.peer_role,
         bind=channel.binder == entry.role,
         carrier=plan.carrier,
         frames=plan.frames,
         speaks=agent.speaks(entry),
         delivery=channel.delivery,
-        ack=spec.ack,
+        # Acknowledged causally in both directions, the two sides of a Pair would wait for each other.
+        ack="Handler" if pair and not leg.channel_suffix else spec.ack,
         codec=spec.codec,
         message_type=spec.message_type,
         reply_type=spec.reply_type,
@@ -181,8 +183,9 @@ def _wire_channel(entry: AgentChannel, alias: str, channel: Channel, plan: Chann
         linger_seconds=float(spec.linger_seconds),
         overflow=spec.overflow,
         barrier=BarrierWiring(peers=spec.barrier.peers, timeout_seconds=float(spec.barrier.timeout_seconds)) if spec.barrier else None,
-        dead_letter=f"{DEAD_LETTER_PREFIX}{alias}" if entry.role == "Push" and plan.dead_letter is not None else None,
-        handler=entry.handler,
+        dead_letter=f"{DEAD_LETTER_PREFIX}{alias}" if leg.role == "Push" and plan.dead_letter is not None else None,
+        inward=f"{alias}{INWARD}" if pair and leg.role == "Push" else None,
+        handler=None if pair and leg.role == "Push" else entry.handler,
         topics=tuple(h.topic for h in handlers) or entry.topics or ("",),
         topic_handlers=tuple(HandlerWiring(topic=h.topic, handler=h.handler) for h in handlers),
     )
@@ -191,14 +194,13 @@ def _wire_channel(entry: AgentChannel, alias: str, channel: Channel, plan: Chann
 def _wire_channels(agent: Agent, view: DomainView, plans: dict[str, ChannelPlan]) -> Iterable[ChannelWiring]:
     for entry in agent.spec.channels:
         plan = plans[entry.channel_ref.name]
-        wired = _wire_channel(entry, entry.alias, view.channels[entry.channel_ref.name], plan, agent)
-        yield wired
-        if wired.dead_letter is not None and plan.dead_letter is not None:
-            target = view.channels[plan.dead_letter]
-            letter = AgentChannel(alias=entry.alias, channel_ref={"name": target.name}, role="Push", speaks="Sdk")
-            yield msgspec.structs.replace(
-                _wire_channel(letter, wired.dead_letter, target, plan_channel(target, view), agent), dead_letter=None
-            )
+        for leg in legs(entry.role):
+            yield (wired := _wire_leg(entry, entry.alias, leg, view.channels[entry.channel_ref.name], plan, agent))
+            if wired.dead_letter is not None and plan.dead_letter is not None:
+                target = view.channels[plan.dead_letter]
+                letter = AgentChannel(alias=entry.alias, channel_ref={"name": target.name}, role="Push", speaks="Sdk")
+                letters = _wire_leg(letter, wired.dead_letter, leg, target, plan_channel(target, view), agent)
+                yield msgspec.structs.replace(letters, dead_letter=None)
 
 
 def _wiring(agent: Agent, server: NameServer, view: DomainView, plans: dict[str, ChannelPlan]) -> WiringDocument:
@@ -285,7 +287,8 @@ def declared_roles(agent: Agent, view: DomainView) -> dict[str, set[str]]:
     """Channel → roles that this agent may join in, dead-letter channels included: what the name server authorises."""
     roles: dict[str, set[str]] = {}
     for entry in agent.spec.channels:
-        roles.setdefault(entry.channel_ref.name, set()).add(entry.role)
+        for leg in legs(entry.role):
+            roles.setdefault(f"{entry.channel_ref.name}{leg.channel_suffix}", set()).add(leg.role)
         channel = view.channels.get(entry.channel_ref.name)
         if channel is not None and entry.role == "Push":
             letters = plan_channel(channel, view).dead_letter

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from ganglion.api import ROLES, Channel
-from ganglion.api.channel import CODE_CODECS, SENDING
+from ganglion.api.channel import CODE_CODECS, RECEIVING, SENDING
 from ganglion.planner.domain import DomainView
 from ganglion.planner.verdicts import Verdict
 
@@ -38,8 +39,7 @@ class ChannelPlan:
 
 
 def _carrier(channel: Channel) -> Literal["Endpoint", "Proxy"]:
-    acknowledged = channel.spec.pattern == "PushPull" and channel.delivery == "AtLeastOnce"
-    return "Endpoint" if acknowledged or channel.spec.pattern == "RequestReply" else "Proxy"
+    return "Endpoint" if channel.delivery == "AtLeastOnce" or channel.spec.pattern == "RequestReply" else "Proxy"
 
 
 def _name_server(channel: Channel, view: DomainView) -> Verdict:
@@ -52,8 +52,9 @@ def _name_server(channel: Channel, view: DomainView) -> Verdict:
     return Verdict("NameServerResolved", "True", "Resolved", "")
 
 
-def _accepted(channel: Channel, view: DomainView, binders: int) -> Verdict:
+def _accepted(channel: Channel, view: DomainView, counts: Mapping[str, int]) -> Verdict:
     spec = channel.spec
+    binders = counts[channel.binder]
     server = view.name_servers.get(spec.name_server_ref.name)
     if spec.codec in CODE_CODECS and server is not None and server.spec.remote_code != "Trusted":
         return Verdict(
@@ -70,6 +71,16 @@ def _accepted(channel: Channel, view: DomainView, binders: int) -> Verdict:
             f"spec.maxBinders: found {binders} replicas that take the binding role {channel.binder}; at most {spec.max_binders} may:"
             " lower their replicas or let the other role bind",
         )
+    if spec.pattern == "Pair":
+        for role, found in counts.items():
+            if found > 1:
+                return Verdict(
+                    "Accepted",
+                    "False",
+                    "TooManyPeers",
+                    f"spec.pattern: a Pair has one replica in each role, found {found} that take the role {role}:"
+                    " lower replicas, or use a Channel for each pair",
+                )
     return Verdict("Accepted", "True", "Valid", "")
 
 
@@ -92,7 +103,7 @@ def _dead_letter(channel: Channel, view: DomainView) -> tuple[str | None, Verdic
         return None, Verdict("DeadLetterResolved", "False", "NotUsable", text)
     if target.deleting:
         return None, Verdict("DeadLetterResolved", "False", "Deleting", f"{where} is being deleted")
-    refused = _accepted(target, view, _counts(target, view)[target.binder])
+    refused = _accepted(target, view, _counts(target, view))
     if not refused.ok:
         return None, Verdict("DeadLetterResolved", "False", "NotUsable", f"{where}: {refused.message}")
     return ref.name, Verdict("DeadLetterResolved", "True", "Resolved", "")
@@ -135,8 +146,9 @@ def _causal_edges(view: DomainView) -> dict[str, list[str]]:
         if not _causal(channel):
             continue
         for agent, entry in view.participants(name):
-            if entry.role == "Pull":
-                outputs = [out.channel_ref.name for out in agent.spec.channels if out.role == "Push"]
+            # Of a Pair, what its Connector sends is acknowledged causally.
+            if entry.role in ("Pull", "Binder"):
+                outputs = [out.channel_ref.name for out in agent.spec.channels if out.role in ("Push", "Connector")]
                 edges.setdefault(name, {}).update(dict.fromkeys(out for out in outputs if _causal(view.channels.get(out))))
     result = {name: sorted(targets) for name, targets in edges.items()}
     view.memo["edges", ""] = result
@@ -163,10 +175,10 @@ def _plan(channel: Channel, view: DomainView) -> ChannelPlan:
     counts = _counts(channel, view)
     plain = view.plain(channel.name, counts)
     carrier = _carrier(channel)
-    sender = next(role for role in counts if role in SENDING)
-    receiver = next(role for role in counts if role not in SENDING)
+    # The one that sends (first) is named first.
+    first, second = sorted(counts, key=lambda role: role not in SENDING)
     dead_letter, dead_letter_verdict = _dead_letter(channel, view)
-    verdicts = [_name_server(channel, view), _accepted(channel, view, counts[channel.binder])]
+    verdicts = [_name_server(channel, view), _accepted(channel, view, counts)]
     if dead_letter_verdict is not None:
         verdicts.append(dead_letter_verdict)
     cycle = ack_cycle(channel, view)
@@ -179,16 +191,16 @@ def _plan(channel: Channel, view: DomainView) -> ChannelPlan:
                 f"causal acknowledgements wait for each other along {' → '.join((*cycle, cycle[0]))}; set spec.ack: Handler in one of them",
             )
         )
-    missing = [role for role in (sender, receiver) if not counts[role]]
+    missing = [role for role in (first, second) if not counts[role]]
     if missing:
         verdicts.append(Verdict("RolesFilled", "False", f"No{missing[0]}", f"no agent takes the role {' or '.join(missing)} yet"))
     else:
-        verdicts.append(Verdict("RolesFilled", "True", "Filled", f"{counts[sender]} {sender}, {counts[receiver]} {receiver}"))
+        verdicts.append(Verdict("RolesFilled", "True", "Filled", f"{counts[first]} {first}, {counts[second]} {second}"))
     return ChannelPlan(
         verdicts=tuple(verdicts),
         carrier=carrier,
         frames="Bare" if plain and carrier == "Proxy" else "Ganglion",
-        senders=counts[sender],
-        receivers=counts[receiver],
+        senders=sum(count for role, count in counts.items() if role in SENDING),
+        receivers=sum(count for role, count in counts.items() if role in RECEIVING),
         dead_letter=dead_letter,
     )

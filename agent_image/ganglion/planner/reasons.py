@@ -51,6 +51,7 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
             "Valid": "The spec fits the other objects.",
             "CodecForbidden": "Pickle and Dill can run code while decoding; the NameServer must say `remoteCode: Trusted`.",
             "TooManyBinders": "More replicas take the binding role than `maxBinders` allows.",
+            "TooManyPeers": "More than one replica takes a role of a Pair.",
         },
         "DeadLetterResolved": {
             "Resolved": _RESOLVED,
@@ -61,7 +62,10 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
         "Acyclic": {"AckCycle": "Causal acknowledgements wait for each other around a cycle; one channel must say `ack: Handler`."},
         "RolesFilled": {
             "Filled": "Both roles have replicas.",
-            **{f"No{role}": f"No agent takes the role {role} yet." for role in ("Push", "Pull", "Pub", "Sub", "Req", "Rep")},
+            **{
+                f"No{role}": f"No agent takes the role {role} yet."
+                for role in ("Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector")
+            },
         },
     },
     "Agent": {
@@ -86,12 +90,13 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
             "RoleNotInPattern": "The channel's pattern has no such role.",
             "CodecForbidden": "The Channel is not accepted; see its condition.",
             "TooManyBinders": "The Channel is not accepted; see its condition.",
+            "TooManyPeers": "The Channel is not accepted; see its condition.",
         },
         "Accepted": {
             "Valid": "The spec fits the other objects.",
             "ServiceAccountNotAllowed": "The NameServer does not list the service account in `allowedServiceAccounts`.",
             "TooDeep": "A free-form field nests too deeply.",
-            "TooManyChannels": "With their dead-letter channels there are more channels than data ports.",
+            "TooManyChannels": "With their dead-letter channels, and a Pair counted twice, there are more channels than data ports.",
             "WiringTooLarge": "Attributes, channels and timers take more bytes than a pod annotation holds.",
         },
         "CodeResolved": {

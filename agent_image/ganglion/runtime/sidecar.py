@@ -412,7 +412,7 @@ class Sidecar:
     def _dead(self, channel: ChannelWiring, message: MessageId, body: bytes, reason: str) -> None:
         log.error("channel %s: message %s is given up: %s", channel.alias, message, reason)
         if self._control is not None:
-            self._control.notice(Notice(reason="DeadLettered", channel=channel.channel, message=f"message {message}: {reason}"))
+            self._control.notice(Notice(reason="DeadLettered", channel=channel.declared, message=f"message {message}: {reason}"))
         if channel.dead_letter is not None:
             target = self._relays.get(channel.dead_letter)
             if isinstance(target, SendRelay | PlainPush):

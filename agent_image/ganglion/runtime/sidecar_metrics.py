@@ -41,7 +41,7 @@ class _Snapshot(Collector):
         errors = CounterMetricFamily("ganglion_proxy_errors", "Errors that ended a proxy; it was entered again.", labels=_LABELS)
         for wired in self._wiring.channels:
             part = self._report.channels.get(wired.alias)
-            labels = (wired.channel, wired.alias, wired.role)
+            labels = (wired.declared, wired.alias, wired.role)
             if part is not None:
                 peers.add_metric(labels, part.wired)
                 if part.sent is not None:

@@ -78,7 +78,7 @@ class Agent:
         *,
         timeout: float | None = None,
     ) -> MessageId | None:
-        """Send one message (Push, Pub), a request (REQ, channels), or reply to the request taken last by `recv` (Rep). Any thread.
+        """Send one message (Push, Pub, Binder, Connector), a request (REQ, channels), or reply to the request taken last by `recv` (Rep). Any thread.
 
         Blocks while `highWaterMark` messages are unacknowledged; no handler runs meanwhile. From another thread it waits for the loop.
 

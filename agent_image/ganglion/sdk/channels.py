@@ -62,6 +62,9 @@ class Channels:
         self._on_error = on_error
         self._wake = wake
         self.wirings: Mapping[str, ChannelWiring] = {c.alias: c for c in wiring.channels if c.speaks == "Sdk"}
+        self.inward = {c.alias: c.inward for c in self.wirings.values() if c.inward is not None}
+        """Alias of a Pair → the one that its messages come in by. The agent's code knows only the former."""
+        self._called = {inward: alias for alias, inward in self.inward.items()}
         self.outlets: dict[str, Outlet] = {}
         self.inlets: dict[str, Inlet] = {}
         self.mailboxes: dict[str, Mailbox] = {}
@@ -157,8 +160,17 @@ class Channels:
         """
         channel = self.wirings.get(alias)
         if channel is None:
-            raise AliasError(f"channel {alias!r}: this agent has no such alias; it has: {', '.join(self.wirings) or 'none'}")
+            raise AliasError(f"channel {alias!r}: this agent has no such alias; it has: {', '.join(self.aliases) or 'none'}")
         return channel
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Aliases that the agent's code knows."""
+        return tuple(alias for alias in self.wirings if alias not in self._called)
+
+    def called(self, alias: str) -> str:
+        """What the agent's code calls an alias."""
+        return self._called.get(alias, alias)
 
     # -- receiving
 
@@ -168,15 +180,18 @@ class Channels:
         Raises:
             AliasError: the role does not receive, or its inlet is open.
         """
+        alias = self.inward.get(alias, alias)
         channel = self.wiring(alias)
         if channel.sends:
             raise AliasError(f"channel {alias!r}: role {channel.role} receives nothing, so it takes no handler")
         if alias in self.inlets:
-            raise AliasError(f"channel {alias!r}: receives already; set its handler in on_init or before_loop, or before the first recv()")
+            raise AliasError(
+                f"channel {self.called(alias)!r}: receives already; set its handler in on_init or before_loop, or before the first recv()"
+            )
         self._handlers[alias] = handlers
 
     def has_handler(self, alias: str) -> bool:
-        """Whether the manifest or `handle` gave this alias a handler."""
+        """Whether the manifest or `handle` gave this receiving alias a handler."""
         channel = self.wirings[alias]
         return bool(alias in self._handlers or channel.handler or channel.topic_handlers)
 
@@ -201,15 +216,15 @@ class Channels:
             try:
                 handler = resolve(agent, module, handlers, topics=topics, may_yield=channel.role == "Rep")
             except HandlerError as error:
-                raise ConfigurationError(f"channels[{alias}].handler: {error}") from error
-        on_error = self._on_error
+                raise ConfigurationError(f"channels[{self.called(alias)}].handler: {error}") from error
+        on_error, name = self._on_error, self.called(alias)
         inlet = self._plane.inlet(
             InletSpec(
                 alias=alias,
                 decode=codec.decode,
                 handler=handler,
                 encode=codec.encode if channel.role == "Rep" else None,
-                on_error=lambda message, error: on_error(alias, message, error),
+                on_error=lambda message, error: on_error(name, message, error),
                 topics=tuple(self._topics[alias] if alias in self._topics else self._declared_topics(alias)),
                 polled=alias in self.mailboxes,
             )

@@ -75,7 +75,7 @@ class Core(AgentCore):
         self.channels = channels
         self.thread = get_ident()
         self.log = logging.getLogger(self.name)
-        self.streams = Streams(channels.wirings.values())
+        self.streams = Streams(tuple(channels.wirings.values()))
         self.timers = Timers(loop, on_timer_error)
         self.foreign = ForeignCalls(loop)
         self.stopping = False
@@ -95,7 +95,7 @@ class Core(AgentCore):
     @property
     def aliases(self) -> tuple[str, ...]:
         """Aliases, in the manifest's order."""
-        return tuple(self.channels.wirings)
+        return self.channels.aliases
 
     @property
     def running(self) -> bool:
@@ -216,17 +216,21 @@ class Core(AgentCore):
         """See `Agent.handle`."""
         self.channels.handle(alias, handlers)
         if self.looping:
+            alias = self.channels.inward.get(alias, alias)
             self.channels.open_inlet(self.agent, self.module, alias).start()
 
     def _mailbox(self, alias: str) -> Mailbox:
         mailbox = self.channels.mailboxes.get(alias)
         if mailbox is not None:
             return mailbox
+        inward = self.channels.inward.get(alias)
+        if inward is not None:
+            return self._mailbox(inward)
         channel = self.channels.wiring(alias)
         if channel.sends:
             raise AliasError(f"channel {alias!r}: role {channel.role} receives nothing")
         if self.channels.has_handler(alias):
-            raise AliasError(f"channel {alias!r}: its messages go to a handler; recv() is for channels without one")
+            raise AliasError(f"channel {self.channels.called(alias)!r}: its messages go to a handler; recv() is for channels without one")
         if not self.looping:
             raise AliasError(f"channel {alias!r}: nothing is received before the loop begins")
         self.channels.open_inlet(self.agent, self.module, alias).start()

@@ -138,7 +138,7 @@ class ProcessLink:
 
     def _dead(self, channel: ChannelWiring, message: MessageId, reason: str) -> None:
         if self._control is not None:
-            self._control.notice(Notice(reason="DeadLettered", channel=channel.channel, message=f"message {message}: {reason}"))
+            self._control.notice(Notice(reason="DeadLettered", channel=channel.declared, message=f"message {message}: {reason}"))
 
     def apply(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:
         """See `Link.apply`."""

@@ -139,7 +139,7 @@ class AgentProcess:
             for alias, inlet in self.channels.inlets.items():
                 current = inlet.current
                 if current is not None:
-                    return {"message_id": str(current), "alias": alias}
+                    return {"message_id": str(current), "alias": self.channels.called(alias)}
         return {}
 
     def run(self) -> int:
@@ -271,8 +271,9 @@ class AgentProcess:
         if streams.pending:
             for alias, inlet in self.channels.inlets.items():
                 if streams.look(alias, now, idle=inlet.idle, delivered=inlet.delivered):
-                    log.info("channel %r: the stream has ended", alias)
-                    self.hooks.spawn(f"on_end({alias!r})", functools.partial(self.agent.on_end, alias))
+                    name = self.channels.called(alias)
+                    log.info("channel %r: the stream has ended", name)
+                    self.hooks.spawn(f"on_end({name!r})", functools.partial(self.agent.on_end, name))
                     self.core.wake()
         self._judge_end(now)
         if self.lifecycle.ending:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ganglion.wire.control import ChannelState, Peer
@@ -26,8 +26,9 @@ class _Stream:
 class Streams:
     """The receiving aliases of one agent."""
 
-    def __init__(self, channels: Iterable[ChannelWiring]) -> None:
+    def __init__(self, channels: Collection[ChannelWiring]) -> None:
         self._streams = {channel.alias: _Stream(channel) for channel in channels if not channel.sends}
+        self._inward = {channel.alias: channel.inward for channel in channels if channel.inward is not None}
         self._at_rest: dict[str, bool] = dict.fromkeys(self._streams, False)
         self.loops: frozenset[str] = frozenset()
         """Aliases that are part of a loop."""
@@ -71,7 +72,7 @@ class Streams:
 
     def ended(self, alias: str) -> bool:
         """Whether this alias's stream has ended."""
-        stream = self._streams.get(alias)
+        stream = self._streams.get(self._inward.get(alias, alias))
         return stream is not None and stream.ended
 
     def directory(self, peers: Mapping[str, Peer], channels: Mapping[str, ChannelState]) -> None:

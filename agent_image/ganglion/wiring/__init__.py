@@ -1,6 +1,8 @@
 """The wiring document: what one agent's runtime must know that it cannot discover. Pure."""
 
 from ganglion.wiring.document import (
+    BACK,
+    INWARD,
     WIRING_VERSION,
     AgentWiring,
     BarrierWiring,
@@ -14,6 +16,8 @@ from ganglion.wiring.document import (
 )
 
 __all__ = [
+    "BACK",
+    "INWARD",
     "WIRING_VERSION",
     "AgentWiring",
     "BarrierWiring",

@@ -22,6 +22,11 @@ Carrier = Literal["Endpoint", "Proxy"]
 Frames = Literal["Ganglion", "Bare"]
 """Ganglion: DATA frames. Bare: user frames as they are, because a plain program takes part in a proxied channel."""
 
+BACK = "/back"
+"""A Pair is two PushPull channels: from binder to connector under its name, and back under its name and this. No manifest can name that."""
+INWARD = ".in"
+"""The alias of a Pair sends; under it and this the same agent receives. No manifest can name that."""
+
 
 class WiringError(ValueError):
     """The document cannot be used; the text names the field and what was found."""
@@ -90,6 +95,8 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     barrier: BarrierWiring | None = None
     dead_letter: str | None = None
     """Alias (of this document, role Push) that takes this alias's dead letters; added by the planner."""
+    inward: str | None = None
+    """Pair, role Push: alias (of this document, role Pull) whose messages come back; the agent's code knows both by this alias."""
     handler: str | None = None
     """Method or function name; None: the agent polls with recv(), or the role only sends."""
     topics: tuple[str, ...] = ("",)
@@ -99,6 +106,11 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     """Protobuf: full name of the messages, of RequestReply: of the requests."""
     reply_type: str | None = None
     """Protobuf, RequestReply: full name of the replies."""
+
+    @property
+    def declared(self) -> str:
+        """Name of the Channel object that this is a part of."""
+        return self.channel.removesuffix(BACK)
 
     @property
     def sends(self) -> bool:

@@ -9,6 +9,7 @@ from ganglion.nameserver.registry import LEASE_SECONDS
 from ganglion.wire.control import (
     Beat,
     BeatAck,
+    ChannelReport,
     Directory,
     Ledger,
     Part,
@@ -193,6 +194,31 @@ def test_counts_are_not_lost_or_doubled() -> None:
     desk.beat("source-0", session="new", sent=Ledger(accepted=5, acked=5))
     (count,) = desk.registry.channels()
     assert count.accepted == 17
+
+
+def test_a_pair_is_counted_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARTS, "source", {"out": Part("lines", "Push"), "out.in": Part("lines/back", "Pull")})
+    monkeypatch.setitem(PARTS, "worker", {"in.in": Part("lines", "Pull"), "in": Part("lines/back", "Push")})
+    domain = declared(sources=1, workers=1, pattern="Pair")
+    roles = {"source": {"lines": ["Push"], "lines/back": ["Pull"]}, "worker": {"lines": ["Pull"], "lines/back": ["Push"]}}
+    agents = {name: msgspec.structs.replace(one, roles=roles[name]) for name, one in domain.agents.items()}
+    domain = msgspec.structs.replace(domain, agents=agents)
+    desk = Desk(domain)
+    for replica in ("source-0", "worker-0"):
+        assert desk.join(replica) is None
+    desk.report("source-0", {"out": ChannelReport(sent=Ledger(accepted=5, acked=3, in_flight=2)), "out.in": ChannelReport(delivered=7)})
+    desk.report("worker-0", {"in": ChannelReport(sent=Ledger(accepted=9, acked=8, in_flight=1)), "in.in": ChannelReport(delivered=4)})
+    (count,) = desk.registry.channels()
+    assert (count.name, count.senders, count.receivers) == ("lines", 2, 2)
+    assert (count.accepted, count.acked, count.in_flight, count.delivered, count.unaccounted) == (14, 11, 3, 11, 0)
+    desk.report("source-0", {"out": ChannelReport(ended=True), "out.in": ChannelReport()})
+    assert not desk.ended(), "the other side may still send"
+    desk.report("worker-0", {"in": ChannelReport(ended=True), "in.in": ChannelReport()})
+    assert desk.ended()
+    desk.pass_time(LEASE_SECONDS + 1)
+    desk.registry.set_domain(msgspec.structs.replace(domain, channels={}), desk.now)
+    desk.registry.set_domain(domain, desk.now)
+    assert not desk.registry.members()
 
 
 def test_unaccounted_of_best_effort() -> None:

@@ -22,7 +22,7 @@ from ganglion.planner import (
     plan_channel,
 )
 from ganglion.planner.reasons import CONDITIONS
-from ganglion.wiring import load_wiring
+from ganglion.wiring import INWARD, load_wiring
 from tests.support.strategies import manifests
 
 SETTINGS = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -110,7 +110,10 @@ def test_binder_and_connector_never_agree_by_chance(objects: list[Any]) -> None:
     for agent in domain.agents.values():
         wiring = plan_agent(agent, domain).wiring
         for entry in wiring.channels if wiring is not None else ():
-            assert entry.bind == (domain.channels[entry.channel].binder == entry.role)
+            channel = domain.channels[entry.declared]
+            declared = next((item.role for item in agent.spec.channels if entry.alias in (item.alias, item.alias + INWARD)), "Push")
+            assert entry.bind == (channel.binder == declared)
+            assert (declared == entry.role) == (channel.spec.pattern != "Pair")
             assert {entry.role, entry.peer_role} == set(CHANNEL_ROLES[entry.pattern])
             seen.setdefault(entry.channel, set()).add((entry.pattern, entry.carrier, entry.frames, entry.codec))
     assert all(len(decisions) == 1 for decisions in seen.values())

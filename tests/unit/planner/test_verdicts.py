@@ -74,6 +74,12 @@ AGENT_CASES: dict[str, tuple[tuple[dict[str, Any], ...], str, str, str]] = {
         "TooManyBinders",
         "found 2 replicas",
     ),
+    "third in a pair": (
+        (name_server(), channel(pattern="Pair"), agent(channels=[link(role="Binder")]), *(agent(f"c{n}", channels=[link(role="Connector")]) for n in "ab")),
+        "ChannelsResolved",
+        "TooManyPeers",
+        "found 2 that take the role Connector",
+    ),
     "service account": (
         (name_server(), agent(serviceAccountName="robot")),
         "Accepted",
@@ -96,7 +102,7 @@ AGENT_CASES: dict[str, tuple[tuple[dict[str, Any], ...], str, str, str]] = {
         ),
         "Accepted",
         "TooManyChannels",
-        "found 66 with the dead-letter channels; must be at most 64",
+        "found 66 with the dead-letter channels, a Pair counted twice; must be at most 64",
     ),
 }  # fmt: skip
 
@@ -163,6 +169,19 @@ CHANNEL_CASES: dict[str, tuple[tuple[dict[str, Any], ...], str, str, str]] = {
         "spec.maxBinders: found 2 replicas that take the binding role Push; at most 1 may",
     ),
     "one binder, many connectors": ((name_server(), channel(maxBinders=1), SENDER, agent(replicas=9, channels=[link()])), "Accepted", "Valid", ""),
+    "half a pair": ((name_server(), channel(pattern="Pair"), agent(channels=[link(role="Connector")])), "RolesFilled", "NoBinder", "the role Binder yet"),
+    "a pair": (
+        (name_server(), channel(pattern="Pair"), agent(channels=[link(role="Connector")]), agent("other", channels=[link(role="Binder")])),
+        "RolesFilled",
+        "Filled",
+        "1 Binder, 1 Connector",
+    ),
+    "second replica in a pair": (
+        (name_server(), channel(pattern="Pair"), agent(replicas=2, channels=[link(role="Binder")])),
+        "Accepted",
+        "TooManyPeers",
+        "spec.pattern: a Pair has one replica in each role, found 2 that take the role Binder: lower replicas",
+    ),
     "no dead-letter channel": ((name_server(), channel(deadLetter={"name": "letters"})), "DeadLetterResolved", "NotFound", "'letters' does not exist"),
     "dead letters to itself": ((name_server(), channel(deadLetter={"name": "tasks"})), "DeadLetterResolved", "NotUsable", "another PushPull channel"),
     "dead letters as publications": (
@@ -218,6 +237,56 @@ def test_ack_cycle_names_its_channels_and_is_broken_by_one() -> None:
 def test_ack_cycle_of_one_channel() -> None:
     domain = view(name_server(), channel("a"), _stage("echo", "a", "a"))
     assert "along a → a;" in of_channel(domain, "Acyclic", "a").message
+
+
+def test_ack_cycle_through_a_pair() -> None:
+    answering = agent("left", channels=[link(role="Binder", channel="talk"), link("out", "Push", channel="a")])
+    asking = agent("right", channels=[link("in", channel="a"), link("talk", "Connector", channel="talk")])
+    domain = view(name_server(), channel("talk", pattern="Pair"), channel("a"), answering, asking)
+    assert "along a → talk → a;" in of_channel(domain, "Acyclic", "a").message
+    other_way = [agent("left", channels=[link("in", channel="a"), link(role="Binder", channel="talk")])]
+    other_way.append(agent("right", channels=[link("talk", "Connector", channel="talk"), link("out", "Push", channel="a")]))
+    domain = view(name_server(), channel("talk", pattern="Pair"), channel("a"), *other_way)
+    assert "Acyclic" not in [v.type for name in ("a", "talk") for v in plan_channel(domain.channels[name], domain).verdicts]
+
+
+@pytest.mark.parametrize("ack", ["Causal", "Handler"])
+def test_a_pair_is_a_channel_each_way_under_one_alias(ack: str) -> None:
+    ends = (
+        agent("left", channels=[link("talk", "Binder", channel="tasks", handler="heard")]),
+        container("right", channels=[link("talk", "Connector", channel="tasks")]),
+    )
+    domain = view(name_server(), channel(pattern="Pair", ack=ack), *ends)
+    left, right = (plan_agent(domain.agents[name], domain).wiring for name in ("left", "right"))
+    assert left is not None
+    assert right is not None
+    legs = [
+        (
+            entry.alias,
+            entry.channel,
+            entry.role,
+            entry.peer_role,
+            entry.bind,
+            entry.carrier,
+            entry.ack,
+            entry.speaks,
+            entry.inward,
+            entry.handler,
+        )
+        for entry in (*left.channels, *right.channels)
+    ]
+    assert legs == [
+        ("talk", "tasks", "Push", "Pull", True, "Endpoint", "Handler", "Sdk", "talk.in", None),
+        ("talk.in", "tasks/back", "Pull", "Push", True, "Endpoint", ack, "Sdk", None, "heard"),
+        ("talk", "tasks/back", "Push", "Pull", False, "Endpoint", ack, "Plain", "talk.in", None),
+        ("talk.in", "tasks", "Pull", "Push", False, "Endpoint", "Handler", "Plain", None, None),
+    ]
+    assert {entry.pattern for entry in left.channels} == {"PushPull"}
+    assert {entry.declared for entry in left.channels} == {"tasks"}
+    assert declared_roles(domain.agents["left"], domain) == {"tasks": {"Push"}, "tasks/back": {"Pull"}}
+    assert declared_roles(domain.agents["right"], domain) == {"tasks": {"Pull"}, "tasks/back": {"Push"}}
+    plan = plan_channel(domain.channels["tasks"], domain)
+    assert (plan.senders, plan.receivers) == (2, 2)
 
 
 def test_long_pipelines_do_not_recurse() -> None:
@@ -281,6 +350,10 @@ HEALS: dict[str, tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]] 
     "codec becomes trusted": (
         (name_server(), channel(codec="Pickle"), WORKER),
         (name_server(remoteCode="Trusted"), channel(codec="Pickle"), WORKER),
+    ),
+    "second replica of a pair leaves": (
+        (name_server(), channel(pattern="Pair"), agent(replicas=2, channels=[link(role="Binder")])),
+        (name_server(), channel(pattern="Pair"), agent(replicas=1, channels=[link(role="Binder")])),
     ),
     "second binder leaves": (
         (name_server(), channel(bind="Pull", maxBinders=1), agent(replicas=2, channels=[link()])),

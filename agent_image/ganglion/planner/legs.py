@@ -1,0 +1,44 @@
+"""The one-way channels that a role is wired to: itself, or the two directions of a Pair. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ganglion.api.channel import Role as DeclaredRole
+from ganglion.wiring import BACK, INWARD
+from ganglion.wiring.document import Pattern, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One direction.
+
+    Attributes:
+        pattern: that it is carried as.
+        role: that the agent takes in it.
+        peer_role: that the other side takes.
+        channel_suffix, alias_suffix: of the names in the wiring document.
+    """
+
+    pattern: Pattern
+    role: Role
+    peer_role: Role
+    channel_suffix: str = ""
+    alias_suffix: str = ""
+
+
+_LEGS: dict[DeclaredRole, tuple[Leg, ...]] = {
+    "Push": (Leg("PushPull", "Push", "Pull"),),
+    "Pull": (Leg("PushPull", "Pull", "Push"),),
+    "Pub": (Leg("PubSub", "Pub", "Sub"),),
+    "Sub": (Leg("PubSub", "Sub", "Pub"),),
+    "Req": (Leg("RequestReply", "Req", "Rep"),),
+    "Rep": (Leg("RequestReply", "Rep", "Req"),),
+    "Binder": (Leg("PushPull", "Push", "Pull"), Leg("PushPull", "Pull", "Push", channel_suffix=BACK, alias_suffix=INWARD)),
+    "Connector": (Leg("PushPull", "Push", "Pull", channel_suffix=BACK), Leg("PushPull", "Pull", "Push", alias_suffix=INWARD)),
+}
+
+
+def legs(role: DeclaredRole) -> tuple[Leg, ...]:
+    """What a role is wired to; of a Pair the sending direction is first."""
+    return _LEGS[role]
