@@ -68,15 +68,15 @@ def test_kills_lose_nothing(user: Desk, tmp_path: Path, plane: str) -> None:
     user.assert_nothing_left(run)
 
 
-def kill_and_await(user: Desk, process: subprocess.Popen[str], victim: str) -> None:
-    """Kill one process mid-run; return when it is back and the pipeline has made progress, or is done."""
-    mark = delivered(user)
+def kill_and_await(user: Desk, process: subprocess.Popen[str], victim: str, name: str = "results") -> None:
+    """Kill one process mid-run; return when it is back and the channel `name` has made progress."""
+    mark = delivered(user, name)
     pid = wait_for(lambda: pid_of(user, victim), what=f"a process id of {victim}")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: pid_of(user, victim) not in (None, pid), what=f"the restart of {victim}")
     # Spread over the run: the next kill comes when some more was done. A new name server counts from what its members report.
-    wait_for(lambda: delivered(user) > mark + 50, timeout=60, what=f"progress after the kill of {victim}")
+    wait_for(lambda: delivered(user, name) > mark + 50, timeout=60, what=f"progress after the kill of {victim}")
     assert process.poll() is None
 
 
