@@ -58,5 +58,8 @@ class Flow:
         if self._loop_end.quiet(now, count=core.channels.delivered, settled=settled):
             core.streams.loops_ended = True
         elif self._loop_end.endless(now):
-            log.warning("channels %s: messages go round in a loop; leaving", ", ".join(map(repr, sorted(core.streams.loops))))
+            log.warning(
+                "channels %s: messages go round in a loop; leaving",
+                ", ".join(sorted(repr(core.channels.called(alias)) for alias in core.streams.loops)),
+            )
             self._lifecycle.cut_short(now, "messages go round in a loop", seconds=CUT_SECONDS)

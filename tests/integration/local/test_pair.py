@@ -110,7 +110,7 @@ def test_a_binder_that_is_killed_owes_no_answer(user: Desk, tmp_path: Path, plan
     stop.touch()
     wait_for(report.exists, timeout=60, what="the last echo")
     found = reported(report)
-    assert found["asked"] > 100
+    assert found["asked"] > 0
     assert found["channels"] == ["talk"], "the code knows one alias"
     assert process.wait(60) == 0, user.output()
     user.assert_nothing_left(run)
