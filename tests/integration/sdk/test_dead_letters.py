@@ -19,6 +19,7 @@ CODE = """
     class Picky(Agent):
         def take(self, number):
             if number == 13:
+                self.log_warning("looks at it")
                 raise ValueError("not this one")
             print("TOOK", number, flush=True)
 
@@ -43,6 +44,8 @@ def test_what_is_given_up_is_told(plane: str) -> None:
         buries, takes, sends = here.start(morgue), here.start(picky), here.start(source)
         buries.says("BURIED 13")
         takes.says("TOOK ", times=19)
+        looks = [(line["message_id"].rpartition("-")[2], line["alias"]) for line in takes.lines if line["message"] == "looks at it"]
+        assert looks == [("13", "in")] * 3, "a line of a handler has its message's id"
         sender = here.sidecars["source-0"] if plane == "Sidecar" else sends
         sender.says("is given up: its handler raised, 3 attempts")
         (notice,) = wait_for(lambda: here.server.admin.status().notices, what="the notice")
