@@ -164,6 +164,24 @@ def test_lists_are_replaced_and_forgotten() -> None:
     assert set(policy.allowed) == {"b"}
 
 
+def test_without_a_handler_nobody_is_admitted() -> None:
+    """libzmq's own default lets a handshake pass unasked."""
+    context, keys = make_context(), CurveKeys.generate()
+    router = make_socket(context, zmq.ROUTER, curve=keys, zap_domain=DOMAIN)
+    monitor = router.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+    router.bind("tcp://127.0.0.1:*")
+    client = make_socket(context, zmq.DEALER, curve=CurveKeys.generate(), server_key=keys.public)
+    try:
+        client.connect(router.get_string(zmq.LAST_ENDPOINT).rstrip("\0"))
+        assert monitor.poll(20_000), "no handshake"
+        assert int.from_bytes(monitor.recv_multipart()[0][:2], "little") == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    finally:
+        router.disable_monitor()
+        for socket in (monitor, client, router):
+            socket.close(0)
+        context.term()
+
+
 def test_server_socket_without_a_domain_is_refused() -> None:
     context = make_context()
     try:
