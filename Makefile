@@ -85,7 +85,7 @@ test-cluster: $(VENV)/.dev ## A real kube-apiserver and etcd, two of each side b
 test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, three tests at a time (budget 18 min, cold +15)
 	@echo "· e2e tests on kind: building the node image if no engine can pull one"
 	@$(BIN)/python -m hack.kind prepare
-	@$(PYTEST) --numprocesses 3 --dist loadgroup tests/e2e
+	@$(PYTEST) --numprocesses 3 tests/e2e
 
 .PHONY: test-nightly
 test-nightly: $(VENV)/.dev ## Scenarios of the differential tests over two sidecars on this machine (not part of `make test`; 1 min)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,24 +28,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder, so that no file can forget it.
 
-    Those that break the spare node come first, one after the other in one process (`--dist loadgroup`): elsewhere they would only wait for
-    their turn. Those that need the cluster for themselves come last; what may take longest comes first of the others, so that all processes
-    end at about the same time.
+    What takes longest comes first, so that all processes end at about the same time: the long ones that break the spare node before all
+    others, as the first two tests go to one process, and in two they would only wait for each other. Those that need the cluster for
+    themselves come last.
     """
+    bounds: dict[pytest.Item, float] = {}
     for item in items:
+        own = item.get_closest_marker("timeout")
+        first = own is not None and item.get_closest_marker("spare") is not None
+        bounds[item] = math.inf if first else own.args[0] if own else 0.0
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.e2e)
-            if item.get_closest_marker("spare"):
-                item.add_marker(pytest.mark.xdist_group("spare"))
-            own = item.get_closest_marker("timeout")
             # Of the test alone: the cluster and the images that the first tests wait for have bounds of their own.
             item.add_marker(pytest.mark.timeout(own.args[0] if own else 300, func_only=True), append=False)
-    items.sort(key=_order)
-
-
-def _order(item: pytest.Item) -> tuple[bool, bool, float]:
-    bound = item.get_closest_marker("timeout")
-    return item.get_closest_marker("alone") is not None, item.get_closest_marker("spare") is None, -bound.args[0] if bound else 0.0
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, -bounds[item]))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
