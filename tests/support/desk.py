@@ -77,11 +77,12 @@ class Desk:
             self.now,
         )
 
-    def report(self, replica: str, channels: Mapping[str, ChannelReport]) -> None:
+    def report(self, replica: str, channels: Mapping[str, ChannelReport], *, session: str = "") -> None:
         """A beat with the reports of several aliases."""
         parts = PARTS[replica.split("-", maxsplit=1)[0]]
         whole = Report(phase="Ready", channels=dict(channels))
-        self.registry.beat(replica.encode(), replica, Beat(epoch=self.registry.epoch, seq=0, report=whole, parts=dict(parts)), self.now)
+        beat = Beat(epoch=self.registry.epoch, seq=0, report=whole, parts=dict(parts))
+        self.registry.beat((session or replica).encode(), session or replica, beat, self.now)
 
     def member(self, replica: str, **report: object) -> None:
         assert self.join(replica) is None

@@ -154,7 +154,6 @@ class Registry:
                 lease_until=now + LEASE_SECONDS,
             )
             self._members[join.replica] = member
-            self._traffic.returned(join.replica, incarnation)
             self._ends.returned(member)
         self._by_session[session] = member
         self._fence(join.replica, member.incarnation)
@@ -211,6 +210,7 @@ class Registry:
             self._directories.changed(member)
         if first or _ends(before) != _ends(beat.report):
             self._suspects.update(part.channel for part in member.granted.values())
+        self._traffic.reported(member, before)
         if beat.epoch != self.epoch:
             self._directories.want_snapshot(member)
         stay = self._is_last(member) if beat.report.phase == "Draining" else None
@@ -221,7 +221,8 @@ class Registry:
         member = self._known(session, user_id)
         if member is None:
             return
-        member.report = bye.report
+        before, member.report = member.report, bye.report
+        self._traffic.reported(member, before)
         self._say(session, ByeAck())
         if bye.completed:
             self._ends.completed(member)

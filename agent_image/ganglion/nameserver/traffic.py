@@ -10,11 +10,11 @@ from msgspec import structs
 
 from ganglion.nameserver.member import SENDING, Member, slot_of
 from ganglion.wire.admin import ChannelCount, Domain
-from ganglion.wire.control import ChannelReport, Incarnation
+from ganglion.wire.control import ChannelReport, Ledger, Report
 from ganglion.wiring import BACK
 
-_Life = tuple[str, str, int]
-"""(replica, uid, start)"""
+_Counter = tuple[str, str, str]
+"""(replica, uid, whose counts they are): the process that counted, or the start of the runtime that reported."""
 
 
 @dataclass(slots=True)
@@ -60,32 +60,46 @@ class _Sums:
 
 
 MAX_PARKED = 4096
-"""Past lives whose counts are kept apart; older ones are summed up."""
+"""Past counters that are kept apart; older ones are summed up."""
 
 
 class TrafficBook:
-    """Live reports plus what replicas that are gone had reported last."""
+    """Live reports plus what processes that are gone had counted last."""
 
     def __init__(self) -> None:
         self._past: dict[str, _Sums] = {}
-        self._parked: OrderedDict[_Life, list[tuple[str, bool, str, ChannelReport]]] = OrderedDict()
+        self._parked: OrderedDict[_Counter, dict[str, tuple[str, bool, str, ChannelReport]]] = OrderedDict()
 
     def retire(self, member: Member) -> None:
-        """A lease ended: keep the replica's counts, apart at first, for the same life may come back with all of them."""
-        life = (member.replica, member.incarnation.uid, member.incarnation.start)
-        self._parked[life] = [
-            (part.channel, part.role in SENDING, _receiver(member), _settled(report))
-            for alias, part in member.granted.items()
-            if (report := member.report.channels.get(alias)) is not None
-        ]
+        """A lease ended: keep the replica's counts, apart at first, for whoever counted may come back with all of them."""
+        for alias, report in member.report.channels.items():
+            self._park(member, alias, report)
+
+    def reported(self, member: Member, before: Report) -> None:
+        """A member's report replaces `before`.
+
+        Where another process counts from now on, what the earlier one had counted is kept; and a process that comes back (its lease had
+        ended, or it has a new sidecar) brings what was kept of it.
+        """
+        now = member.report.channels
+        for alias, report in before.channels.items():
+            if alias not in now or now[alias].counter != report.counter:
+                self._park(member, alias, report)
+        for alias, report in now.items():
+            earlier = before.channels.get(alias)
+            if earlier is None or earlier.counter != report.counter:
+                self._parked.get(_counter(member, report), {}).pop(alias, None)
+
+    def _park(self, member: Member, alias: str, report: ChannelReport) -> None:
+        part = member.granted.get(alias)
+        if part is None or not (report.delivered or report.failed or report.sent not in (None, Ledger())):
+            return
+        parts = self._parked.setdefault(_counter(member, report), {})
+        parts[alias] = (part.channel, part.role in SENDING, _receiver(member), _settled(report))
         while len(self._parked) > MAX_PARKED:
             _, parts = self._parked.popitem(last=False)
-            for channel, sends, receiver, report in parts:
-                self._past.setdefault(channel, _Sums()).add(report, sends, receiver)
-
-    def returned(self, replica: str, incarnation: Incarnation) -> None:
-        """A life joined (again): what it reports from now on includes what was kept of it."""
-        self._parked.pop((replica, incarnation.uid, incarnation.start), None)
+            for channel, sends, receiver, settled in parts.values():
+                self._past.setdefault(channel, _Sums()).add(settled, sends, receiver)
 
     def forget(self, channels: Iterable[str]) -> None:
         """Channels that are declared no more."""
@@ -97,7 +111,7 @@ class TrafficBook:
         """What replicas that are gone contributed, by channel; a copy that `count` adds to."""
         sums = {channel: past.copy() for channel, past in self._past.items()}
         for parts in self._parked.values():
-            for channel, sends, receiver, report in parts:
+            for channel, sends, receiver, report in parts.values():
                 sums.setdefault(channel, _Sums()).add(report, sends, receiver)
         return sums
 
@@ -144,6 +158,10 @@ def _settled(report: ChannelReport) -> ChannelReport:
         return report
     sent = structs.replace(report.sent, acked=report.sent.acked + report.sent.in_flight, in_flight=0)
     return structs.replace(report, sent=sent)
+
+
+def _counter(member: Member, report: ChannelReport) -> _Counter:
+    return member.replica, member.incarnation.uid, report.counter or f"runtime {member.incarnation.start}"
 
 
 def _receiver(member: Member) -> str:

@@ -49,5 +49,6 @@ def merge(phase: Phase, own: Mapping[str, Own], app: Report | None, *, message: 
                 delivered=theirs.delivered,
                 failed=theirs.failed,
                 ended=theirs.ended,
+                counter=theirs.counter,
             )
     return Report(phase=phase, channels=channels, message=message)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -70,6 +71,7 @@ class AgentProcess:
         self.faults = Faults(wiring, self.lifecycle, giving_up=lambda: self.reactor.stopped, changed=self._wake)
         self._fatal: Refuse | None = None
         self._phase: Phase = "Starting"
+        self._counter = secrets.token_hex(6)
         self._joined = False
         self._directory = False
         self._nothing_more = False
@@ -403,7 +405,9 @@ class AgentProcess:
         """Control thread: reads only."""
         if not self._made:
             return Report()
-        return build_report(self._phase, self.channels, self.core.streams, self.link.ports(), nothing_more=self._nothing_more)
+        return build_report(
+            self._phase, self.channels, self.core.streams, self.link.ports(), nothing_more=self._nothing_more, counter=self._counter
+        )
 
     # -- close
 

@@ -67,6 +67,8 @@ class ChannelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """Handler exceptions."""
     ended: bool = False
     """Sender: END was said with its ledger at rest. Receiver: the end of the stream was observed."""
+    counter: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    """Which process counts, for its counts begin at 0: an agent process and its sidecar die one without the other. Empty: the runtime that reports."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

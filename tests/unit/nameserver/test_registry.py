@@ -196,6 +196,32 @@ def test_counts_are_not_lost_or_doubled() -> None:
     assert count.accepted == 17
 
 
+def test_counts_follow_the_process_that_counts() -> None:
+    desk = Desk(declared())
+    desk.member("source-0")
+    desk.member("worker-0")
+
+    def sent(number: int, counter: str, session: str = "") -> None:
+        report = {"out": ChannelReport(sent=Ledger(accepted=number, acked=number), counter=counter)}
+        desk.report("source-0", report, session=session)
+
+    def accepted() -> int:
+        return desk.registry.channels()[0].accepted
+
+    sent(10, "one")
+    assert desk.join("source-0", session="new", start=2, key="new") is None
+    desk.report("source-0", {"out": ChannelReport()}, session="new")
+    assert accepted() == 10, "its sidecar is new and has not heard from the agent yet"
+    sent(14, "one", "new")
+    assert accepted() == 14, "the agent that counted goes on beside its new sidecar"
+    desk.report("source-0", {"out": ChannelReport()}, session="new")
+    assert accepted() == 14, "the agent has died"
+    sent(3, "two", "new")
+    assert accepted() == 17, "its successor begins at 0"
+    desk.pass_time(LEASE_SECONDS + 1)
+    assert (desk.registry.members(), accepted()) == ([], 17)
+
+
 def test_a_pair_is_counted_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PARTS, "source", {"out": Part("lines", "Push"), "out.in": Part("lines/back", "Pull")})
     monkeypatch.setitem(PARTS, "worker", {"in.in": Part("lines", "Pull"), "in": Part("lines/back", "Push")})
