@@ -17,6 +17,7 @@ _COMMANDS = {
     "logs": ("ganglion.cli.inspect", "Show what an agent printed."),
     "connect": ("ganglion.cli.connect", "Let a program on this machine take part in a domain of a cluster."),
     "stack": ("ganglion.cli.stack", "Show where every thread of an agent is now."),
+    "log-level": ("ganglion.cli.loglevel", "Change what an agent of a program logs, while it runs."),
     "scale": ("ganglion.cli.change", "Change an agent's number of replicas."),
     "delete": ("ganglion.cli.change", "End and remove an agent, a channel or the name server."),
     "validate": ("ganglion.cli.up", "Check manifests; start nothing."),
@@ -67,7 +68,7 @@ class _Tree(click.Group):
         known = _COMMANDS.get(cmd_name) or _HIDDEN.get(cmd_name)
         if known is None:
             return None
-        command: click.Command = getattr(importlib.import_module(known[0]), cmd_name)
+        command: click.Command = getattr(importlib.import_module(known[0]), cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

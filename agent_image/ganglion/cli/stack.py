@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from ganglion.cli.common import ask, domain_option
-from ganglion.cli.errors import EXIT_UNAVAILABLE, Failure
-
-_VARIABLES = ("GANGLION_NAMESERVER_ADDRESS", "OSBRAIN_NAMESERVER_ADDRESS")
+from ganglion.cli.errors import Failure
+from ganglion.cli.programs import VARIABLES, find
 
 
 @click.command()
@@ -34,7 +33,7 @@ def stack(agent: str, domain: str | None, nameserver: str | None, timeout: float
         from ganglion.local.state import running_domains
 
         if not running_domains():
-            nameserver = next((value for name in _VARIABLES if (value := os.environ.get(name))), None)
+            nameserver = next((value for name in VARIABLES if (value := os.environ.get(name))), None)
     if nameserver is not None:
         click.echo(_of_program(agent, nameserver, timeout), nl=False)
     else:
@@ -69,19 +68,10 @@ def _of_program(agent: str, nameserver: str, timeout: float) -> str:
     from ganglion.imperative import calls
     from ganglion.imperative.errors import CallTimeout, CommunicationError
     from ganglion.imperative.life import STACKS, stacks_file
-    from ganglion.imperative.proxy import NSProxy
     from ganglion.runtime.stacks import StacksUnavailable
     from ganglion.runtime.stacks import ask as ask_process
 
-    try:
-        directory = NSProxy(nameserver)
-        record = directory.lookup(agent)
-    except (TimeoutError, CommunicationError) as error:
-        raise Failure(f"{error}; is it the address of a run_nameserver, and is the join secret the same?", EXIT_UNAVAILABLE) from error
-    except (ValueError, OSError) as error:
-        raise Failure(f"--nameserver: {error}") from error
-    if record is None:
-        raise Failure(f"agent {agent!r} does not exist; there are: {', '.join(sorted(directory.agents())) or 'none'}")
+    record = find(agent, nameserver)
     try:
         text = str(calls.call(record.control, STACKS, life=record.life, timeout=timeout))
     except CallTimeout:

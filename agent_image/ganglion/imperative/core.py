@@ -71,6 +71,8 @@ class Core(AgentCore):
         self.loop = loop
         self.thread = get_ident()
         self.log = logging.getLogger(f"ganglion.agent.{name}")
+        # An earlier agent of this name may have lived in this process.
+        self.log.setLevel(logging.NOTSET)
         self.senders: dict[Key, Sender] = {}
         self.sockets = Sockets(context, host)
         self.timers = Timers(loop, self._timer_failed)
@@ -397,6 +399,10 @@ class Core(AgentCore):
     def set_logger(self, logger: Any, alias: str) -> None:
         """See `Agent.set_logger`."""
         self.connect(logger_address(logger), alias, None)
+
+    def set_log_level(self, level: int) -> None:
+        """See `AgentCore.set_log_level`; other agents of this process keep their levels."""
+        self.log.setLevel(level)
 
     def log_message(self, level: int, message: object, args: tuple[object, ...], logger: str) -> None:
         """See `AgentCore.log_message`."""

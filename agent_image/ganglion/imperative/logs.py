@@ -32,7 +32,7 @@ def logger_address(logger: Any) -> AgentAddress:
 
 def write(core: Core, level: int, message: object, args: tuple[object, ...], logger: str) -> None:
     """Log one message; `logger` is the alias of the logger."""
-    if level == logging.DEBUG and not getattr(core.agent, "_DEBUG", False):
+    if level < (core.log.level or (logging.DEBUG if getattr(core.agent, "_DEBUG", False) else logging.INFO)):
         return
     word = _LEVELS[level]
     text = f"[{datetime.now(UTC).replace(tzinfo=None)}] ({core.name}): {message % args if args and isinstance(message, str) else message}"

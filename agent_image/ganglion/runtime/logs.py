@@ -76,6 +76,19 @@ class JsonFormatter(_Formatter):
             return msgspec.json.encode(safe).decode()
 
 
+def level_number(level: object) -> int:
+    """A standard level, by its name in any case or by its number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    names = logging.getLevelNamesMapping()
+    found = names.get(level.upper()) if isinstance(level, str) else level
+    if not isinstance(found, int) or found not in [names[name] for name in LEVELS]:
+        raise ValueError(f"level: found {level!r}; must be one of {', '.join(LEVELS)}, or its number")
+    return found
+
+
 def configure(
     environment: Mapping[str, str],
     *,

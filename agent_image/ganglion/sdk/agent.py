@@ -11,6 +11,7 @@ from threading import get_ident
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+from ganglion.runtime.logs import level_number
 from ganglion.sdk.errors import AgentNotRunning, AttributeTaken
 
 if TYPE_CHECKING:
@@ -320,6 +321,19 @@ class Agent:
     def set_logger(self, logger: Any, alias: str = "_logger") -> None:
         """Send log messages to a logger (a proxy or an address) from now on."""
         self._runtime.set_logger(logger, alias)
+
+    def set_log_level(self, level: int | str) -> None:
+        """From now on log what is at least as important as this: DEBUG, INFO (the default), WARNING, ERROR or CRITICAL.
+
+        In an agent of a manifest it is the level of all loggers of the process that have none of their own, as GANGLION_LOG_LEVEL is at its start;
+        in an agent that a program has made, that of the agent's own messages, whether they go to a logger or to the terminal.
+
+        Args:
+            level: its name, or its number in the standard library.
+        Raises:
+            ValueError: it is no level.
+        """
+        self._runtime.set_log_level(level_number(level))
 
     @property
     def log(self) -> logging.Logger:

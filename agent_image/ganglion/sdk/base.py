@@ -146,6 +146,10 @@ class AgentCore:
     def attribute_set(self, name: str, value: Any) -> None:
         """`set_attr` has set this."""
 
+    def set_log_level(self, level: int) -> None:
+        """What is less important than this level of the standard library is not logged from now on. Any thread."""
+        logging.getLogger().setLevel(level)
+
     def log_message(self, level: int, message: object, args: tuple[object, ...], logger: str) -> None:
         """Log at a level of the standard library."""
         self.log.log(level, message, *args)

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from ganglion.runtime.logs import Context, configure
+from ganglion.runtime.logs import Context, configure, level_number
+from ganglion.sdk.base import AgentCore
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +79,22 @@ def test_levels() -> None:
     logging.getLogger("worker").info("quiet")
     logging.getLogger("worker").warning("loud")
     assert stream.getvalue().count("\n") == 1
+
+
+def test_an_agent_of_a_manifest_changes_its_level() -> None:
+    stream = _setup("text", "warning")
+    core = AgentCore()
+    core.set_log_level(level_number("debug"))
+    logging.getLogger("worker").debug("heard")
+    core.set_log_level(level_number(logging.ERROR))
+    logging.getLogger("worker").warning("not heard")
+    assert [line.rsplit(" ", 1)[-1] for line in stream.getvalue().splitlines()] == ["heard"]
+
+
+@pytest.mark.parametrize("level", ["LOUD", "", 7, None, True])
+def test_other_levels_are_refused(level: object) -> None:
+    with pytest.raises(ValueError, match=r"level: found .*; must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, or its number"):
+        level_number(level)
 
 
 @pytest.mark.parametrize(
