@@ -17,6 +17,7 @@ from hack.kind.config import Options
 from hack.kind.engine import Engine
 from hack.kind.projectimages import base_image, default_images
 from hack.kind.provider import Provider
+from hack.kind.steps import KindError
 from tests.support.wait import wait_for
 
 _READING = {"get", "logs"}
@@ -159,7 +160,19 @@ class KindCluster:
     @contextlib.contextmanager
     def paused(self, node: str) -> Iterator[None]:
         """Freeze a node and everything on it, as a machine that hangs; thawed at the end."""
-        self.engine.run("pause", self._known(node))
+        self._known(node)
+
+        def frozen() -> bool:
+            # The freezer of control groups gives up when processes of the node keep starting others: then it runs on as before.
+            try:
+                self.engine.run("pause", node)
+            except KindError as error:
+                if "unable to freeze" not in str(error):
+                    raise
+                return False
+            return True
+
+        wait_for(frozen, timeout=60, interval=1.0, what=f"{node} is frozen")
         try:
             yield
         finally:
