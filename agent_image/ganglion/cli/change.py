@@ -46,7 +46,8 @@ def _end(domain: str | None) -> None:
     def show_waiting() -> None:
         nonlocal told
         with contextlib.suppress(protocol.CommandError):
-            waiting = str(protocol.call(run, "status")["waiting"])
+            # A domain that an earlier version has started does not tell.
+            waiting = str(protocol.call(run, "status", timeout=2.0).get("waiting", ""))
             if waiting not in ("", told):
                 told = waiting
                 click.echo(waiting)
@@ -59,8 +60,8 @@ def _end(domain: str | None) -> None:
         raise Failure(f"domain {name!r} has not ended within {bound:.0f} s")
     if answer["killed"]:
         raise Failure(f"domain {name} is down, but these did not end in time and were killed: {', '.join(answer['killed'])}")
-    if answer["failed"]:
-        raise Failure("\n".join([f"domain {name} is down, but not everybody ended in order:", *answer["failed"]]))
+    if failed := answer.get("failed"):
+        raise Failure("\n".join([f"domain {name} is down, but not everybody ended in order:", *failed]))
     click.echo(f"domain {name} is down")
 
 

@@ -81,7 +81,10 @@ _STOP, _FROZENSET = pickle.STOP[0], pickle.FROZENSET[0]
 
 
 def harmless(body: Body) -> bool:
-    """Whether C's unpickler makes nothing but numbers, text, bytes and containers of this, in time and memory of its size."""
+    """Whether C's unpickler makes nothing but numbers, text, bytes and containers of this, in time and memory of its size.
+
+    Keys that were made to collide still cost quadratic time.
+    """
     run, at = _first, 0
     while True:
         code, at = _next(run, body, at)

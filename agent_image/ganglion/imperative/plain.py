@@ -80,6 +80,7 @@ MAX_DEPTH = 100
 MAX_BITS = 1 << 14
 """Of a Fraction's and a Decimal's numbers, and of integers in keys: what is made of larger ones takes longer than linear time."""
 SPARE_PARTS = 10_000
+SPARE_COPIES = 1 << 16
 
 
 def _refuse(what: str) -> Any:
@@ -98,6 +99,7 @@ class _Judged(_Unpickler):  # type: ignore[misc]
         self._size = len(body)
         # Parts of keys; those that a key has twice count twice, as they are hashed.
         self._parts_left = SPARE_PARTS + 4 * self._size
+        self._copies_left = SPARE_COPIES + 64 * self._size
         self._callable: set[Any] = set()
         self._fillable: set[Any] = set()
 
@@ -126,6 +128,12 @@ class _Judged(_Unpickler):  # type: ignore[misc]
             _refuse(f"make a {called.__name__} of more than {MAX_BITS} bits")
         if called is OrderedDict and arguments:
             _refuse("hash the arguments of an OrderedDict")
+        if called is deque and arguments and arguments[0]:
+            _refuse("fill a deque by its arguments")
+        # The same text may be given many times: each value has a copy.
+        self._copies_left -= sum(len(one) for one in arguments if isinstance(one, (str, bytes, bytearray)))
+        if self._copies_left < 0:
+            _refuse("copy the same text again and again")
         # A range can be longer than memory, and a proxy's attributes are looked up at its agent.
         if any(type(one) is range or type(one) in self._fillable for one in arguments):
             _refuse(f"make a {called.__name__} of a range or an address")

@@ -88,24 +88,36 @@ class TrafficBook:
         for alias, report in now.items():
             earlier = before.channels.get(alias)
             if earlier is None or earlier.counter != report.counter:
-                self._parked.get(_counter(member, report), {}).pop(alias, None)
+                self._return(_counter(member, report), alias)
 
     def _park(self, member: Member, alias: str, report: ChannelReport) -> None:
         part = member.granted.get(alias)
         if part is None or not (report.delivered or report.failed or report.sent not in (None, Ledger())):
             return
-        parts = self._parked.setdefault(_counter(member, report), {})
+        counter = _counter(member, report)
+        parts = self._parked.setdefault(counter, {})
+        self._parked.move_to_end(counter)
         parts[alias] = (part.channel, part.role in SENDING, _receiver(member), _settled(report))
         while len(self._parked) > MAX_PARKED:
             _, parts = self._parked.popitem(last=False)
             for channel, sends, receiver, settled in parts.values():
                 self._past.setdefault(channel, _Sums()).add(settled, sends, receiver)
 
+    def _return(self, counter: _Counter, alias: str) -> None:
+        parts = self._parked.get(counter)
+        if parts is not None:
+            parts.pop(alias, None)
+            if not parts:
+                del self._parked[counter]
+
     def forget(self, channels: Iterable[str]) -> None:
         """Channels that are declared no more."""
-        for channel in channels:
-            self._past.pop(channel, None)
-            self._past.pop(channel + BACK, None)
+        gone = {name for channel in channels for name in (channel, channel + BACK)}
+        for name in gone:
+            self._past.pop(name, None)
+        for counter, parts in list(self._parked.items()):
+            for alias in [alias for alias, (channel, *_) in parts.items() if channel in gone]:
+                self._return(counter, alias)
 
     def base(self) -> dict[str, _Sums]:
         """What replicas that are gone contributed, by channel; a copy that `count` adds to."""

@@ -22,7 +22,7 @@ from ganglion.wire.control import AdHoc, AskAdHoc, decode, encode
 log = logging.getLogger(__name__)
 
 MAX_ASKERS = 64
-"""Who ask before the join wait for it; more are forgotten, and ask in vain."""
+"""Who ask before the join wait for it; of more than this the oldest are forgotten, and ask in vain."""
 END_SECONDS = 5.0
 _POLL_MS = 1000
 
@@ -102,8 +102,8 @@ class AdHocDesk:
             self._context.term()
 
     def _drain(self) -> None:
-        # As many as may wait: the others are there in the next turn.
-        for _ in range(MAX_ASKERS - len(self._askers)):
+        # The deque forgets the oldest, who have waited for longest and may be gone. The others are there in the next turn.
+        for _ in range(MAX_ASKERS):
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:

@@ -213,8 +213,9 @@ class SteerableProxy:
         """Seconds for which the thread has run or waited for a processor; on a busy machine it polls in vain with a small share of one."""
         with suppress(OSError, ValueError):
             ran, waited, _ = Path(f"/proc/self/task/{self._thread.native_id}/schedstat").read_text(encoding="ascii").split()
-            return (int(ran) + int(waited)) / 1e9
-        # Not Linux, or a kernel without these counts: time on a processor alone.
+            if int(ran):
+                return (int(ran) + int(waited)) / 1e9
+        # Not Linux, or a kernel that does not count (the file is missing, or all zeros): time on a processor alone.
         ident = self._thread.ident
         try:
             return time.clock_gettime(time.pthread_getcpuclockid(ident)) if ident is not None else 0.0

@@ -400,7 +400,12 @@ class Sidecar:
         elif phase == "Draining":
             rests = all(map(quiet, self._relays.values())) if not self._sdk else app is not None and app.phase == "AtRest"
             phase = "AtRest" if rests else phase
-        return merge(phase, {channel.alias: own(self._relays.get(channel.alias), channel) for channel in self.wiring.channels}, app)
+        letters = {channel.dead_letter for channel in self.wiring.channels}
+        mine = {
+            channel.alias: own(self._relays.get(channel.alias), channel, letters=channel.alias in letters)
+            for channel in self.wiring.channels
+        }
+        return merge(phase, mine, app)
 
     def _metrics(self) -> bytes:
         # Imported when first asked for: most sidecars on a laptop never are.

@@ -88,8 +88,12 @@ def set_peers(relay: Relay, peers: Mapping[str, DesiredPeer]) -> None:
         relay.port.set_peers(dict(peers))
 
 
-def own(relay: Relay | None, channel: ChannelWiring) -> Own:
-    """What a sidecar reports about one of its relays. Any thread: it reads counters only."""
+def own(relay: Relay | None, channel: ChannelWiring, *, letters: bool) -> Own:
+    """What a sidecar reports about one of its relays. Any thread: it reads counters only.
+
+    Args:
+        letters: it carries nothing but dead letters, which the sidecar itself sends.
+    """
     match relay:
         case None:
             return Own()
@@ -101,6 +105,8 @@ def own(relay: Relay | None, channel: ChannelWiring) -> Own:
             return Own(relay.port.tcp_port, relay.wired, delivered=relay.delivered, failed=relay.failed)
         case ReceiveRelay():
             return Own(relay.port.tcp_port, relay.wired)
+        case SendRelay():
+            return Own(relay.port.tcp_port, relay.wired, relay.ledger(), by_sdk=not letters)
         case _:
             return Own(relay.port.tcp_port, relay.wired, relay.ledger())
 

@@ -15,7 +15,8 @@ class Own:
     Attributes:
         port: where it listens; 0: nowhere.
         wired: live links to peers.
-        sent: its own ledger, for legs that keep none (plain programs, dead letters).
+        sent: its own ledger of what it took over.
+        by_sdk: the agent's SDK keeps the account of this leg, and `sent` counts the same messages; not so for plain programs and dead letters.
         delivered: messages that a plain program replied to.
         failed: messages that were handed back because their plain program had gone.
     """
@@ -23,6 +24,7 @@ class Own:
     port: int = 0
     wired: int = 0
     sent: Ledger | None = None
+    by_sdk: bool = False
     delivered: int = 0
     failed: int = 0
 
@@ -38,17 +40,18 @@ def merge(phase: Phase, own: Mapping[str, Own], app: Report | None, *, message: 
     channels = {}
     for alias, mine in own.items():
         theirs = app.channels.get(alias) if app is not None else None
+        sent = None if mine.by_sdk else mine.sent
         if theirs is None:
-            channels[alias] = ChannelReport(port=mine.port, wired=mine.wired, sent=mine.sent, delivered=mine.delivered, failed=mine.failed)
+            channels[alias] = ChannelReport(port=mine.port, wired=mine.wired, sent=sent, delivered=mine.delivered, failed=mine.failed)
         else:
             channels[alias] = ChannelReport(
                 port=mine.port or theirs.port,
                 # A proxied publication's peers are counted end to end, by the SDK.
                 wired=max(mine.wired, theirs.wired) if mine.sent is None and mine.wired == 0 else mine.wired,
-                sent=theirs.sent,
+                sent=theirs.sent if sent is None else sent,
                 delivered=theirs.delivered,
                 failed=theirs.failed,
                 ended=theirs.ended,
-                counter=theirs.counter,
+                counter=theirs.counter if sent is None else "",
             )
     return Report(phase=phase, channels=channels, message=message)

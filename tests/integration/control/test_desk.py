@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,9 +11,10 @@ from tempfile import TemporaryDirectory
 import pytest
 import zmq
 
-from ganglion.runtime.desk import AdHocDesk
+from ganglion.runtime.desk import MAX_ASKERS, AdHocDesk
 from ganglion.runtime.sockets import Socket, ipc_endpoint, make_context, make_ipc_socket
 from ganglion.wire.control import AdHoc, AdHocTerms, AskAdHoc, Drain, decode, encode
+from tests.support.wait import wait_for
 
 ANSWER = AdHoc(name_server="127.0.0.1", host="127.0.0.1", terms=AdHocTerms(port=7502, secret="s" * 64, remote_code="Forbidden"))
 
@@ -61,6 +63,22 @@ def answer(asked: Socket) -> AdHoc:
     found = decode(asked.recv())
     assert isinstance(found, AdHoc)
     return found
+
+
+def test_more_than_may_wait_cost_nothing(desk: AdHocDesk, ask: Ask) -> None:
+    early = [ask(encode(AskAdHoc())) for _ in range(MAX_ASKERS + 6)]
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "ganglion-ad-hoc"]
+    assert thread.ident is not None
+    clock = time.pthread_getcpuclockid(thread.ident)
+
+    def rests() -> bool:
+        before = time.clock_gettime(clock)
+        full = len(desk._askers) == MAX_ASKERS
+        return full and not early[-1].poll(200) and time.clock_gettime(clock) - before < 0.02
+
+    wait_for(rests, what="a desk that has heard them all and waits")
+    desk.set(ANSWER)
+    wait_for(lambda: sum(bool(one.poll(0)) for one in early) >= MAX_ASKERS, what="as many answers as may wait")
 
 
 def test_who_asks_early_waits_and_who_asks_late_does_not(desk: AdHocDesk, ask: Ask) -> None:

@@ -54,7 +54,9 @@ def test_levels_change_while_agents_run(stage: Stage, tmp_path: Path, capsys: py
     a.set_method(_hang)
     a.oneway.after(0, "_hang", str(pipe))
     address = str(stage.ns.addr())
-    assert main(["log-level", "a", "error", "--nameserver", address]) == 0, "a handler that hangs does not keep it from changing"
+    assert main(["log-level", "a", "error", "--nameserver", address, "--timeout", "20"]) == 0, (
+        "a handler that hangs does not keep it from changing"
+    )
     assert capsys.readouterr().out.endswith("a logs ERROR and above\n")
     with pipe.open("w"):
         pass

@@ -26,7 +26,7 @@ def test_nothing_is_counted_twice_or_forgotten(user: Desk, tmp_path: Path) -> No
         status = user.status("Channel", "work")
         return int(status.get("acked", 0)), int(status.get("delivered", 0))
 
-    for victim in ("sidecarPid", "pid"):
+    for victim in ("pid", "sidecarPid", "pid"):
         wait_for(lambda: min(counts()) > 1000, what="work")
         mark = counts()[0]
         pid = user.replicas()["source-0"][victim]

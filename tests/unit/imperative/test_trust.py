@@ -263,6 +263,15 @@ BOMBS = {
     "one tuple again and again": b"(" + b"K\x01" * 50_000 + b"t\x94}(" + b"h\x00N" * 50_000 + b"u.",
     "a large integer again and again": _LARGE + b"\x94}(" + b"h\x00N" * 50_000 + b"u.",
     "a bytearray of more than there is": b"\x96" + (1 << 34).to_bytes(8, "little") + b"x.",
+    "a deque of letters": b"\x8c\x0bcollections\x8c\x05deque\x93\x94\x8c\x03abc\x94" + b"h\x00h\x01\x85R" * 3 + b".",
+    "one text copied again and again": b"\x8c\x07pathlib\x8c\x09PosixPath\x93\x94X"
+    + (30_000).to_bytes(4, "little")
+    + b"x" * 30_000
+    + b"\x94"
+    + b"h\x00h\x01\x85R0" * 100
+    + b"("
+    + b"h\x00h\x01\x85R" * 100
+    + b"t.",
     "text of more than there is": b"\x8d" + (1 << 34).to_bytes(8, "little") + b"x.",
 }
 

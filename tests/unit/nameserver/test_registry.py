@@ -222,6 +222,34 @@ def test_counts_follow_the_process_that_counts() -> None:
     assert (desk.registry.members(), accepted()) == ([], 17)
 
 
+def test_who_counted_last_is_kept_apart_for_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganglion.nameserver.traffic.MAX_PARKED", 3)
+    desk = Desk(declared())
+    desk.member("source-0")
+
+    def sent(number: int, counter: str) -> None:
+        desk.report("source-0", {"out": ChannelReport(sent=Ledger(accepted=number, acked=number), counter=counter)})
+
+    sent(1, "steady")
+    for number in range(5):
+        sent(1, f"passing {number}")
+        sent(2 + number, "steady")
+    assert desk.registry.channels()[0].accepted == 11
+    sent(1, "last")
+    sent(7, "steady")
+    assert desk.registry.channels()[0].accepted == 13, "what was kept of it has not been summed up meanwhile"
+
+
+def test_a_channel_that_is_made_again_begins_at_nothing() -> None:
+    domain = declared()
+    desk = Desk(domain)
+    desk.member("source-0", sent=Ledger(accepted=10, acked=10))
+    desk.pass_time(LEASE_SECONDS + 1)
+    desk.registry.set_domain(msgspec.structs.replace(domain, channels={}), desk.now)
+    desk.registry.set_domain(domain, desk.now)
+    assert desk.registry.channels()[0].accepted == 0
+
+
 def test_a_pair_is_counted_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PARTS, "source", {"out": Part("lines", "Push"), "out.in": Part("lines/back", "Pull")})
     monkeypatch.setitem(PARTS, "worker", {"in.in": Part("lines", "Pull"), "in": Part("lines/back", "Push")})
