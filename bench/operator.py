@@ -58,7 +58,8 @@ PLAIN_SERVICE: dict[str, Any] = {
 def agent(number: int) -> dict[str, Any]:
     """One small agent; all share a channel, which is the expensive case."""
     entry = {"alias": "in", "channelRef": {"name": "tasks"}, "role": "Pull", "handler": "work"}
-    toleration = {"key": "kwok", "operator": "Exists"}
+    # Of every taint: no controller here takes `not-ready` from new nodes.
+    toleration = {"operator": "Exists"}
     spec = {"nameServerRef": {"name": "zoo"}, "class": "demo:Worker", "channels": [entry], "tolerations": [toleration]}
     return {"apiVersion": "ganglion.dev/v1alpha1", "kind": "Agent", "metadata": {"name": f"agent-{number}"}, "spec": spec}
 
