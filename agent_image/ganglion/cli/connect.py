@@ -12,16 +12,15 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import click
 
 from ganglion.cli.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, Failure
+from ganglion.local.folders import RunFolder
 
 TOKEN_SECONDS = 600
 FORWARD_SECONDS = 30.0
@@ -68,9 +67,9 @@ def connect(nameserver: str, namespace: str | None, context: str | None, command
     # Both: a shell that starts it in the background leaves SIGINT ignored, and the interpreter then does not raise KeyboardInterrupt.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _terminated)
-    with _Forward(kubectl, nameserver) as forward, tempfile.TemporaryDirectory(prefix="ganglion-") as folder:
+    with _Forward(kubectl, nameserver) as forward, RunFolder() as folder:
         terms = visit(where, forward.port("join"), public_key, token)
-        secret = Path(folder) / "join.secret"
+        secret = folder.path / "join.secret"
         secret.touch(mode=0o600)
         secret.write_text(terms.secret)
         variables = {

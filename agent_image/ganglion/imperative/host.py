@@ -13,10 +13,8 @@ import base64
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -28,8 +26,8 @@ from ganglion.imperative.leftovers import MIN_AGE_SECONDS, sweep
 from ganglion.imperative.secret import join_secret
 from ganglion.imperative.settings import config
 from ganglion.imperative.values import dumps
+from ganglion.local import folders
 from ganglion.local.spawner import Program, Spawner
-from ganglion.local.state import run_base
 from ganglion.sdk.companions import end_with_agent
 
 PRELOAD = ("ganglion.imperative.preload",)
@@ -99,7 +97,7 @@ class Host:
         self.pid = os.getpid()
         self._children: set[Child] = set()
         self._lock = threading.Lock()
-        self._folder: Path | None = None
+        self._folder: folders.RunFolder | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._spawner: Spawner | None = None
@@ -178,7 +176,7 @@ class Host:
     @property
     def _socket(self) -> Path:
         assert self._folder is not None
-        return self._folder / "reports.sock"
+        return self._folder.path / "reports.sock"
 
     def _expect(self, child: Child) -> str:
         key = os.urandom(8).hex()
@@ -193,7 +191,7 @@ class Host:
                 raise AgentStartError("this process is ending; nothing can be started any more")
             self._by_id: dict[str, Child] = {}
             self._expected: dict[str, Child] = {}
-            self._folder = Path(tempfile.mkdtemp(prefix="ganglion-", dir=run_base()))
+            self._folder = folders.RunFolder()
             self._loop = asyncio.new_event_loop()
             self._spawner = Spawner(PRELOAD)
             self._spawner.start()
@@ -213,6 +211,7 @@ class Host:
             self._server = await asyncio.start_unix_server(self._hear, self._socket, limit=1 << 24)
             # Of programs that were killed with all their agents.
             self._sweep_soon()
+            asyncio.get_running_loop().call_soon(folders.sweep)
 
         self._loop.run_until_complete(begin())
         started.set()
@@ -312,7 +311,7 @@ class Host:
             if not self._thread.is_alive():
                 loop.close()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
 
 
 def end_by_force(life: bytes) -> None:

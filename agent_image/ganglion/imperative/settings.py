@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ganglion.imperative.membership import VARIABLE, membership
-from ganglion.local.state import run_base
+from ganglion.local.folders import run_base
 
 NAMESERVER_VARIABLES = ("GANGLION_NAMESERVER_ADDRESS", "OSBRAIN_NAMESERVER_ADDRESS")
 """Where `run_nameserver` leaves the address, for processes and calls that name none."""

@@ -11,16 +11,12 @@ import fcntl
 import json
 import os
 import shutil
-import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-RUN_PREFIX = "ganglion-"
-MAX_RUN_BASE_BYTES = 18
-"""An ipc path may have 100 bytes; `/ganglion-XXXXXXXX/9999/dead-letter-<alias of 40>.sock` takes 81 of them."""
+from ganglion.local.folders import RUN_PREFIX, RunFolder, is_own, sweep
 
 
 class DomainBusyError(RuntimeError):
@@ -38,19 +34,6 @@ def state_home() -> Path:
     return root / "ganglion"
 
 
-def run_base() -> Path:
-    """Folder for run directories: the user's runtime directory when its path is short enough, else the temporary directory."""
-    for candidate in (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR")):
-        if (
-            candidate
-            and Path(candidate).is_absolute()
-            and len(os.fsencode(candidate)) <= MAX_RUN_BASE_BYTES
-            and os.access(candidate, os.W_OK)
-        ):
-            return Path(candidate)
-    return Path("/tmp")  # noqa: S108 - mkdtemp makes a private folder below it
-
-
 class StateDirectory:
     """One domain's state directory, held by one supervisor at a time.
 
@@ -63,7 +46,7 @@ class StateDirectory:
         self.path = state_home() / domain
         self.logs = self.path / "logs"
         self._lock: int | None = None
-        self._run: Path | None = None
+        self._run: RunFolder | None = None
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -108,8 +91,8 @@ class StateDirectory:
     def run(self) -> Path:
         """The run directory; made at the first use."""
         if self._run is None:
-            self._run = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir=run_base()))
-        return self._run
+            self._run = RunFolder()
+        return self._run.path
 
     def announce(self, **fields: Any) -> None:
         """Tell clients where the supervisor is. Written as a whole or not at all."""
@@ -124,28 +107,21 @@ class StateDirectory:
             return
         (self.path / "supervisor.json").unlink(missing_ok=True)
         if self._run is not None:
-            shutil.rmtree(self._run, ignore_errors=True)
+            self._run.remove()
             self._run = None
         os.close(self._lock)
         self._lock = None
 
     def _remove_left_over(self) -> None:
+        sweep()
         record = _record(self.path)
         (self.path / "supervisor.json").unlink(missing_ok=True)
         if record is None:
             return
         left = Path(str(record.get("run")))
         # Only a folder that we made: the record is a file that anybody with this account may have edited.
-        if left.name.startswith(RUN_PREFIX) and left.is_absolute() and _is_own_folder(left):
+        if left.name.startswith(RUN_PREFIX) and left.is_absolute() and is_own(left):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_own_folder(path: Path) -> bool:
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
 
 
 def _record(path: Path) -> dict[str, Any] | None:

@@ -300,6 +300,10 @@ def main() -> int:
     if job is not None:
         return job()
     connection.close()
+    # Who was killed cannot remove its folder; when this process was killed too, the next start does. Of no use while there is an owner.
+    from ganglion.local.folders import sweep
+
+    sweep()
     return 0
 
 

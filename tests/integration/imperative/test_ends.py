@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +192,48 @@ def test_a_killed_process_leaves_no_ipc_file(monkeypatch: pytest.MonkeyPatch) ->
         assert [str(item) for item in Path(folder).iterdir()] == [str(addresses[1].address)]
         ns.shutdown()
         assert list(Path(folder).iterdir()) == []
+
+
+PROGRAM = """
+from ganglion import run_nameserver
+from ganglion.imperative.host import host
+
+if __name__ == "__main__":
+    run_nameserver()
+    print(host()._folder.path, host()._spawner._process.pid, flush=True)
+    input()
+"""
+
+
+@pytest.mark.parametrize("whom", ["program", "everybody"])
+def test_the_folder_of_a_killed_program_is_removed(tmp_path: Path, whom: str) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+
+    def start(stack: ExitStack, base: str) -> tuple[subprocess.Popen[str], Path, int]:
+        environment = {**os.environ, "TMPDIR": base, "XDG_RUNTIME_DIR": ""}
+        command = [sys.executable, str(tmp_path / "program.py")]
+        started = stack.enter_context(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment),
+        )
+        stack.callback(started.kill)
+        assert started.stdout is not None
+        folder, zygote = started.stdout.readline().split()
+        return started, Path(folder), int(zygote)
+
+    with tempfile.TemporaryDirectory(prefix="gi-", dir="/tmp") as base, ExitStack() as stack:
+        other, kept, _ = start(stack, base)
+        killed, left, zygote = start(stack, base)
+        if whom == "everybody":
+            os.kill(zygote, signal.SIGSTOP)
+        killed.kill()
+        killed.wait()
+        if whom == "everybody":
+            os.kill(zygote, signal.SIGKILL)
+            assert left.exists()
+            start(stack, base)
+        wait_for(lambda: not left.exists(), timeout=10, what="the folder of who was killed to be removed")
+        assert (kept / "reports.sock").exists()
+        assert other.poll() is None
 
 
 def test_the_connections_of_a_thread_end_with_it() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ganglion.api.rules import DEAD_LETTER_PREFIX
-from ganglion.local import state
+from ganglion.local import folders, state
 from ganglion.runtime.sockets import MAX_IPC_PATH_BYTES
 
 
@@ -49,7 +49,11 @@ def test_what_a_killed_supervisor_left_is_removed(home: Path) -> None:
     run = directory.run
     directory.announce()
     assert directory._lock is not None
-    os.close(directory._lock)  # what the kernel does with the lock of a killed process
+    assert directory._run is not None
+    assert directory._run._lock is not None
+    # What the kernel does with the locks of a killed process.
+    os.close(directory._lock)
+    os.close(directory._run._lock)
     assert run.exists()
     assert state.supervisor_record("shop") is None
     with state.StateDirectory("shop"):
@@ -94,9 +98,9 @@ def test_a_long_runtime_directory_is_not_used(tmp_path: Path, monkeypatch: pytes
     deep.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
     monkeypatch.setenv("TMPDIR", str(deep))
-    assert state.run_base() == Path("/tmp")
+    assert folders.run_base() == Path("/tmp")
 
 
 def test_the_longest_socket_path_fits() -> None:
-    longest = f"/{state.RUN_PREFIX}XXXXXXXX/9999/{DEAD_LETTER_PREFIX}{'a' * 40}.sock"
-    assert state.MAX_RUN_BASE_BYTES + len(longest) <= MAX_IPC_PATH_BYTES
+    longest = f"/{folders.RUN_PREFIX}XXXXXXXX/9999/{DEAD_LETTER_PREFIX}{'a' * 40}.sock"
+    assert folders.MAX_RUN_BASE_BYTES + len(longest) <= MAX_IPC_PATH_BYTES
