@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ganglion.imperative.futures import Future
     from ganglion.imperative.logger import Logger, run_logger
     from ganglion.imperative.nameserver import NameServer
-    from ganglion.imperative.proxy import NSProxy, Proxy
+    from ganglion.imperative.nsproxy import NSProxy
+    from ganglion.imperative.proxy import Proxy
     from ganglion.imperative.settings import config
     from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, RemoteError, ReplierLost, RequestTimeout, SendTimeout
     from ganglion.sdk.agent import Agent
@@ -100,7 +101,8 @@ _HOMES = {
     "ganglion.imperative.futures": ("Future",),
     "ganglion.imperative.logger": ("Logger", "run_logger"),
     "ganglion.imperative.nameserver": ("NameServer",),
-    "ganglion.imperative.proxy": ("NSProxy", "Proxy"),
+    "ganglion.imperative.nsproxy": ("NSProxy",),
+    "ganglion.imperative.proxy": ("Proxy",),
     "ganglion.imperative.settings": ("config",),
     "ganglion.runtime.errors": ("ChannelClosed", "MessageTooLarge", "RemoteError", "ReplierLost", "RequestTimeout", "SendTimeout"),
     "ganglion.sdk.agent": ("Agent",),

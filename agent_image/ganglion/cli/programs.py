@@ -20,7 +20,7 @@ def find(agent: str, nameserver: str) -> Record:
         Failure: nobody answers there, or knows it.
     """
     from ganglion.imperative.errors import CommunicationError
-    from ganglion.imperative.proxy import NSProxy
+    from ganglion.imperative.nsproxy import NSProxy
 
     try:
         directory = NSProxy(nameserver)

@@ -18,7 +18,8 @@ from ganglion.imperative.host import Child, host
 from ganglion.imperative.hosts import numeric_host
 from ganglion.imperative.life import Life, Spec
 from ganglion.imperative.nameserver import NameServer, NameServerProcess
-from ganglion.imperative.proxy import NSProxy, Proxy, proxy_of
+from ganglion.imperative.nsproxy import NSProxy
+from ganglion.imperative.proxy import Proxy, proxy_of
 from ganglion.imperative.serializers import serializer_name
 from ganglion.imperative.settings import NAMESERVER_VARIABLES, config, default_host, nameserver_address
 from ganglion.imperative.values import dumps, loads

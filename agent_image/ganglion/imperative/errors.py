@@ -91,7 +91,11 @@ class AgentStartError(GanglionError, RuntimeError):
     """The agent or name server could not be started; the text holds the traceback of what failed there."""
 
 
+BLOCK = "\n|>>>>>>>>"
+"""Begins a remote traceback in a text."""
+
+
 def format_exception(error: BaseException) -> str:
     """The traceback as a block whose lines begin with `|`, to tell it from one of this process."""
     lines = "".join(traceback.format_exception(error)).splitlines()
-    return "\n|>>>>>>>>" + "\n| ".join(["", *lines]) + "\n|<<<<<<<<"
+    return BLOCK + "\n| ".join(["", *lines]) + "\n|<<<<<<<<"

@@ -7,12 +7,14 @@ from collections import deque
 from typing import Any
 
 from ganglion.codecs.errors import CodecError, DecodeError
-from ganglion.imperative.errors import format_exception
+from ganglion.imperative.errors import BLOCK, format_exception
 from ganglion.imperative.trust import peer_dumps, peer_loads
 from ganglion.runtime.errors import RemoteError
+from ganglion.sdk.tracebacks import trim
 
 MAX_SHOWN = 10_000
 """Parts of what was passed that a message shows in full."""
+_FRAME = "\n  File "
 _DATA = (str, int, float, bool, bytes, type(None))
 
 
@@ -46,6 +48,12 @@ def encode_error(error: BaseException, call: tuple[str, tuple[Any, ...], dict[st
         call: of a safe call, (method, args, kwargs): the message then tells what was called, and where it failed.
     """
     cls = type(error)
+    whole = error.__traceback__
+    # The frames between the call and the user's own first line say nothing to who called; without any of the user's, nor does the rest.
+    theirs = trim(error)
+    trace = "".join(traceback.format_exception(error))
+    if not theirs:
+        error.__traceback__ = whole
     try:
         text = str(error) if call is None else _describe(*call, error)
     except Exception:  # noqa: BLE001 - __str__ or __repr__ of what was passed may raise anything
@@ -56,7 +64,7 @@ def encode_error(error: BaseException, call: tuple[str, tuple[Any, ...], dict[st
         kind = None
     # What an exception carries beside its text, as far as it is plain data.
     extra = {name: value for name, value in vars(error).items() if isinstance(value, _DATA)}
-    return peer_dumps()((f"{cls.__module__}.{cls.__qualname__}", text, "".join(traceback.format_exception(error)), kind, extra))
+    return peer_dumps()((f"{cls.__module__}.{cls.__qualname__}", text, trace, kind, extra))
 
 
 def decode_error(body: bytes) -> BaseException:
@@ -68,6 +76,9 @@ def decode_error(body: bytes) -> BaseException:
     if not all(type(one) is str for one in (name, text, trace)):
         raise DecodeError("error", "found something else than texts")
     remote = RemoteError(name, text, trace)
+    if BLOCK not in text and _FRAME in trace:
+        # Shown below the message, where a traceback of this process is printed.
+        remote.add_note(trace.rstrip())
     if kind is None:
         return remote
     try:
@@ -83,5 +94,6 @@ def decode_error(body: bytes) -> BaseException:
             return remote
     except Exception:  # noqa: BLE001 - a class of somebody else's code
         return remote
-    error.__cause__ = remote
+    # The text of a safe call has the traceback already: once is enough.
+    error.__cause__ = remote if BLOCK not in text else RemoteError(name, text.partition("\n")[0], trace)
     return error

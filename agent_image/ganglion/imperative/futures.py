@@ -78,7 +78,11 @@ class Future(Reply):
         limit = self.deadline if timeout is None else min(self.deadline, time.monotonic() + timeout)
         if not self.settled and not self._connection.wait(self, limit):
             raise self._late(limit)
-        return self._settle(limit)
+        try:
+            return self._settle(limit)
+        except Exception as error:  # noqa: BLE001 - raised again, whatever it is
+            # The frames below are Ganglion's own.
+            raise error.with_traceback(None) from error.__cause__
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the method raised, or None."""

@@ -51,7 +51,8 @@ _FILLED: dict[str, frozenset[str]] = {
             "SocketAddress",
         }
     ),
-    "ganglion.imperative.proxy": frozenset({"NSProxy", "Proxy"}),
+    "ganglion.imperative.nsproxy": frozenset({"NSProxy"}),
+    "ganglion.imperative.proxy": frozenset({"Proxy"}),
 }
 """Classes whose values are made without `__init__`, which would look for the agent."""
 _NAMED = {"builtins": frozenset({"set", "frozenset"})}

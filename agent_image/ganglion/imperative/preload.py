@@ -10,4 +10,4 @@ import ganglion.imperative.life
 import ganglion.imperative.logger
 import ganglion.imperative.main
 import ganglion.imperative.nameserver
-import ganglion.imperative.proxy  # noqa: F401
+import ganglion.imperative.nsproxy  # noqa: F401

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
+from typing import Any
+
 import pytest
 
-from ganglion import AttributeTaken, EncodeError, RemoteError
+from ganglion import AttributeTaken, EncodeError, Forwarder, NotSupported, RemoteError
 from ganglion.imperative.failures import decode_error, encode_error
 
 
@@ -27,6 +30,25 @@ def test_the_same_type_and_text(error: Exception) -> None:
     assert str(error) in (str(found), *found.args)
     assert isinstance(found.__cause__, RemoteError)
     assert "caught" in found.__cause__.traceback
+
+
+def shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def test_the_remote_traceback_is_shown_once() -> None:
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]] | None] = [None, ("work", (1,), {})]
+    for call in calls:
+        text = shown(decode_error(encode_error(caught(ValueError("bad")), call)))
+        assert text.count("in caught") == 1, text
+
+
+def test_a_traceback_without_the_users_code_is_not_shown() -> None:
+    with pytest.raises(NotSupported) as raised:
+        Forwarder().unsubscribe("subscribers", "topic")
+    found = decode_error(encode_error(raised.value.with_traceback(raised.tb.tb_next)))
+    assert isinstance(found, NotSupported)
+    assert "  File " not in shown(found)
 
 
 def test_plain_attributes_travel() -> None:

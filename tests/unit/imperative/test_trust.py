@@ -162,7 +162,7 @@ def _name(module: str, name: str) -> bytes:
 
 
 _ADDRESS = _name("ganglion.imperative.addresses", "AgentAddress")
-_PROXY = _name("ganglion.imperative.proxy", "NSProxy")
+_PROXY = _name("ganglion.imperative.nsproxy", "NSProxy")
 _ENDLESS = _name("builtins", "range") + b"K\x00\x8a\x08" + (1 << 60).to_bytes(8, "little") + b"\x86R"
 _LARGE = b"\x8b\x00\x00\x10\x00" + b"\x7f" * (1 << 20)
 _DOUBLED = b")" + b"2\x86" * 60
