@@ -15,8 +15,20 @@ from ganglion.imperative import errors, proxy
 from hack.reference import MARK, cell, table
 
 FUNCTIONS = ("run_nameserver", "run_agent", "run_logger", "run_forwarder")
-CLASSES = ("Agent", "Proxy", "Future", "NSProxy", "NameServer", "Logger", "Forwarder", "SocketAddress", "AgentAddress", "AgentChannel")
-GIVEN = frozenset({"Future"})
+CLASSES = (
+    "Agent",
+    "Departure",
+    "Proxy",
+    "Future",
+    "NSProxy",
+    "NameServer",
+    "Logger",
+    "Forwarder",
+    "SocketAddress",
+    "AgentAddress",
+    "AgentChannel",
+)
+GIVEN = frozenset({"Departure", "Future"})
 """Classes that programs do not make themselves."""
 CONFIG = {
     "SAFE": ("`true`", "Whether calls through a proxy run in the agent's main loop unless they say otherwise."),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         RecvTimeout,
         StreamEnded,
     )
+    from ganglion.wire.departures import Departure
 
 __all__ = [
     "AdHocForbidden",
@@ -55,6 +56,7 @@ __all__ = [
     "CodecForbidden",
     "CommunicationError",
     "DecodeError",
+    "Departure",
     "EncodeError",
     "Forwarder",
     "Future",
@@ -106,6 +108,7 @@ _HOMES = {
     "ganglion.imperative.settings": ("config",),
     "ganglion.runtime.errors": ("ChannelClosed", "MessageTooLarge", "RemoteError", "ReplierLost", "RequestTimeout", "SendTimeout"),
     "ganglion.sdk.agent": ("Agent",),
+    "ganglion.wire.departures": ("Departure",),
     "ganglion.sdk.errors": (
         "AgentNotRunning",
         "AgentStopping",

@@ -24,6 +24,7 @@ from ganglion.imperative.settings import config
 from ganglion.imperative.trust import call_loads
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_context, make_socket
 from ganglion.runtime.zap import ZapHandler, ZapPolicy
+from ganglion.wire.departures import Departure, Watching, decode_news, encode_wanted
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Control:
         on_tick: control thread: about every quarter of a second.
         on_other: control thread: as of `CallPort`.
         on_say: control thread: what the name server tells.
+        on_departure: control thread: an agent that is watched has ended.
         keys: of this process's sockets; None: those of its join secret.
         load: as of `CallPort`.
         max_call_bytes: of one call; None: as configured.
@@ -78,8 +80,9 @@ class Control:
         *,
         on_call: Callable[[Call], None],
         on_tick: Callable[[float], None] = lambda _now: None,
-        on_other: Callable[[bytes, int, bytes, int, list[bytes]], None] | None = None,
+        on_other: Callable[[bytes, int, int, bytes, int, list[bytes]], None] | None = None,
         on_say: Callable[[str], None] = lambda _word: None,
+        on_departure: Callable[[Departure], None] = lambda _departure: None,
         keys: CurveKeys | None = None,
         load: Callable[[bytes], Any] | None = None,
         max_call_bytes: int | None = None,
@@ -88,6 +91,8 @@ class Control:
         self._life = life
         self._on_tick = on_tick
         self._on_say = on_say
+        self._on_departure = on_departure
+        self._watching = Watching()
         keys = keys or domain_keys()
         # What these need may be missing; nothing is open yet.
         load = load or call_loads(life)
@@ -179,8 +184,12 @@ class Control:
 
         self.post(change)
 
-    def leave(self, timeout: float) -> bool:
-        """Free the name; whether the name server has answered in time."""
+    def leave(self, timeout: float, *, killed: bool = False) -> bool:
+        """Free the name; whether the name server has answered in time.
+
+        Args:
+            killed: what those hear that watch it.
+        """
         self._answered.clear()
 
         def part() -> None:
@@ -188,10 +197,33 @@ class Control:
             if record is None or self._nameserver is None:
                 self._answered.set()
                 return
-            self._say(frames.header(frames.GOODBYE, 0, self._life), record.name.encode())
+            self._say(frames.header(frames.GOODBYE, 0, self._life, frames.KILLED if killed else 0), record.name.encode())
 
         self.post(part)
         return self._answered.wait(timeout)
+
+    def watch(self, name: str) -> None:
+        """Hear of the end of whoever has this name; see `ganglion.wire.departures`."""
+
+        def add() -> None:
+            self._watching.add(name)
+            self._say_whom_it_watches()
+
+        self.post(add)
+
+    def unwatch(self, name: str) -> None:
+        """Hear no more of it."""
+
+        def remove() -> None:
+            self._watching.remove(name)
+            self._say_whom_it_watches()
+
+        self.post(remove)
+
+    def _say_whom_it_watches(self) -> None:
+        if self._record is not None:
+            wanted = encode_wanted(self._watching.wanted())
+            self._say(frames.header(frames.WATCH, 0, self._life), self._record.name.encode(), wanted)
 
     def _stop_beating(self) -> None:
         self._record = None
@@ -199,6 +231,9 @@ class Control:
     def _beat(self) -> None:
         if self._record is not None:
             self._say(frames.header(frames.BEAT, 0, self._life), frames.encode_record(self._record))
+            if len(self._watching):
+                # Again with each beat: what a lost connection, or a name server that has gone, was to tell is found out so.
+                self._say_whom_it_watches()
 
     def _say(self, *parts: bytes) -> None:
         if self._nameserver is not None:
@@ -225,6 +260,17 @@ class Control:
                 self._answered.set()
             elif kind == frames.SAY and rest:
                 self._on_say(rest[0].decode("ascii", "replace"))
+            elif kind == frames.NEWS and rest:
+                self._take_news(rest[0])
+
+    def _take_news(self, body: bytes) -> None:
+        try:
+            ends = self._watching.take(decode_news(body))
+        except ValueError as error:
+            log.warning("the name server's news are malformed: %s", error)
+            return
+        for departure in ends:
+            self._on_departure(departure)
 
     # -- the thread
 

@@ -31,6 +31,8 @@ from ganglion.sdk.errors import AgentStopping, HandlerError
 from ganglion.sdk.foreign import ForeignCalls
 from ganglion.sdk.handlers import resolve, topic_bytes
 from ganglion.sdk.timers import Timers
+from ganglion.sdk.watched import Watched
+from ganglion.wire.departures import Departure
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class Core(AgentCore):
         transport, serializer: defaults of this agent; None: the configured ones.
         stop_on_error: an exception of a handler or timer ends the agent.
         on_end: the agent is to end: argument: at once.
+        on_watch: hear of the ends of who has this name, or hear of them no more.
     """
 
     ADVICE = "only agents of a manifest have it; agents of run_agent bind() and connect() sockets"
@@ -65,6 +68,7 @@ class Core(AgentCore):
         stop_on_error: bool,
         on_end: Callable[[bool], None],
         on_change: Callable[[], None],
+        on_watch: Callable[[str, bool], None],
     ) -> None:
         self.agent = agent
         self.name = self.replica = name
@@ -79,6 +83,7 @@ class Core(AgentCore):
         self.foreign = ForeignCalls(loop)
         self.requests = Requests(self)
         self.waits = Waits()
+        self.watched = Watched(on_watch, self._run_watch)
         self.stopping = False
         self.looping = False
         """In the main loop, and not stopped: handlers run."""
@@ -304,6 +309,7 @@ class Core(AgentCore):
             if entry.drain is not None:
                 self._open(entry)
         self.timers.start()
+        self.watched.start()
 
     def pause(self) -> None:
         """The loop ends: no handler runs any more."""
@@ -393,6 +399,35 @@ class Core(AgentCore):
     def attribute_set(self, name: str, value: Any) -> None:
         """See `AgentCore.attribute_set`."""
         self.agent.log_debug(f"SET self.{name} = {value}")
+
+    # -- ends of others
+
+    def watch(self, name: str, handler: Any) -> None:
+        """See `Agent.watch`."""
+        resolved = self.resolve(handler)
+        self.here(lambda: self.watched.watch(name, resolved))
+
+    def unwatch(self, name: str) -> None:
+        """See `Agent.unwatch`."""
+        self.here(lambda: self.watched.unwatch(name))
+
+    @property
+    def watched_names(self) -> tuple[str, ...]:
+        """See `Agent.list_watched`."""
+        return self.watched.names
+
+    def _run_watch(self, handler: Callable[[Departure], Any], departure: Departure) -> None:
+        if not self.looping:
+            return
+        what = f"watch of {departure.agent}"
+        self.handled += 1
+        try:
+            result = handler(departure)
+        except Exception as error:  # noqa: BLE001 - user code
+            self.failed(what, error)
+            return
+        if inspect.isawaitable(result):
+            self.spawn(result, what)
 
     # -- logging
 

@@ -8,8 +8,10 @@ header  kind u8 | version u8 1 | flags u16 | id u64 | life 16 bytes
                                                                bit 1: no such life here; bit 2: must be running for safe calls
 'B' beat     header, body: msgpack Record; life: the agent's   answered by
 'K' known    header                                            flags bit 0: the name belongs to another life
-'G' goodbye  header, body: name (UTF-8)                        answered by 'K'
+'G' goodbye  header, body: name (UTF-8)                        flags bit 0: it is killed. Answered by 'K'
 'S' say      header, body: `shutdown` or `kill`: the name server to an agent
+'W' watch    header, name, body: as `ganglion.wire.departures`   an agent to the name server; life: the agent's; answered by
+'N' news     header, body: as there                            also without being asked
 ```
 Bodies of 'C' and 'R' are loaded only from connections whose CURVE key is the domain's.
 """
@@ -25,12 +27,13 @@ VERSION: Final = 1
 HEADER: Final = struct.Struct("<BBHQ16s")
 NO_LIFE: Final = bytes(16)
 
-CALL, REPLY, BEAT, KNOWN, GOODBYE, SAY = (ord(letter) for letter in "CRBKGS")
+CALL, REPLY, BEAT, KNOWN, GOODBYE, SAY, WATCH, NEWS = (ord(letter) for letter in "CRBKGSWN")
 ONEWAY: Final = 1
 FAILED: Final = 1
 WRONG_LIFE: Final = 2
 NOT_RUNNING: Final = 4
 TAKEN: Final = 1
+KILLED: Final = 1
 
 
 class FrameError(ValueError):

@@ -32,6 +32,7 @@ from ganglion.runtime import stacks
 from ganglion.runtime.loop import DataLoop
 from ganglion.runtime.sockets import make_socket
 from ganglion.sdk.agent import Agent
+from ganglion.wire.departures import Departure
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,16 @@ class Life:
         self.loop.set_exception_handler(self._loop_failed)
         self._pool = Pool(self.name)
         host = spec.host
-        self.control = Control(self.name, self.life, host, spec.port, on_call=self._unsafe_call, on_say=self._told, on_tick=self._tick)
+        self.control = Control(
+            self.name,
+            self.life,
+            host,
+            spec.port,
+            on_call=self._unsafe_call,
+            on_say=self._told,
+            on_tick=self._tick,
+            on_departure=self._departed,
+        )
         self.control.start()
         try:
             self._port = self._make_port(host)
@@ -108,6 +118,7 @@ class Life:
                 stop_on_error=spec.stop_on_error,
                 on_end=self.end,
                 on_change=self._changed,
+                on_watch=self._watch,
             )
             self._set_attributes()
             self._run_hook(self.agent.on_init)
@@ -326,6 +337,14 @@ class Life:
             with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self._shut_down)
 
+    def _watch(self, name: str, on: bool) -> None:
+        (self.control.watch if on else self.control.unwatch)(name)
+
+    def _departed(self, departure: Departure) -> None:
+        """Control thread."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self.core.watched.ended, departure)
+
     def _shut_down(self) -> None:
         # A derived class may have a shutdown of its own.
         try:
@@ -344,7 +363,7 @@ class Life:
             threading.Thread(target=self._force, name=f"{self.name}-kill", daemon=True).start()
 
     def _force(self) -> None:
-        self.control.leave(LEAVE_SECONDS)
+        self.control.leave(LEAVE_SECONDS, killed=True)
         if self._in_process:
             os._exit(1)
         self._ended.set()
@@ -377,7 +396,7 @@ class Life:
             self.loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         self.loop.close()
         # Registered until here: who waits for the name to be free finds the sockets closed.
-        self.control.leave(LEAVE_SECONDS)
+        self.control.leave(LEAVE_SECONDS, killed=self._killed)
         self._ended.set()
         self._pool.close(0.2)
         self.control.close()

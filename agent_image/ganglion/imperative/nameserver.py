@@ -17,15 +17,18 @@ from ganglion.imperative.addresses import SocketAddress
 from ganglion.imperative.control import Control
 from ganglion.imperative.frames import FrameError, Record
 from ganglion.imperative.hosts import advertised
-from ganglion.imperative.leases import Leases
+from ganglion.imperative.leases import BEAT_SECONDS, LEASE_SECONDS, Leases
 from ganglion.imperative.ports import Call, Pool, execute
 from ganglion.runtime.sockets import CurveKeys
+from ganglion.wire.departures import Reason, WatchBook, decode_wanted, encode_news
 
 log = logging.getLogger(__name__)
 
 PORTS = (10000, 20000)
 """Range of random ports."""
 _TRIES = 50
+SETTLE_SECONDS = 3 * BEAT_SECONDS
+"""A name server that has just begun does not know yet who has which name."""
 _INLINE = frozenset({"ping", "agents", "list", "lookup", "remove", "tell", "daemon_shutdown"})
 """Methods that cannot block, unless a derived class has its own."""
 
@@ -56,8 +59,7 @@ class NameServer:
 
     def remove(self, name: str, life: bytes | None = None) -> int:
         """Forget an agent, with `life` only when it is still that one; how many were forgotten. One that lives comes back with its next beat."""
-        with self._server.lock:
-            return int(self._server.leases.remove(name, life))
+        return int(self._server.remove(name, life, "Removed" if life is None else "Killed"))
 
     def tell(self, word: str) -> int:
         """Tell all agents to `shutdown` or to `kill` themselves; how many were told."""
@@ -92,6 +94,7 @@ class NameServerProcess:
     ) -> None:
         self.lock = threading.Lock()
         self.leases = Leases(time.monotonic())
+        self._watchers = WatchBook(time.monotonic(), LEASE_SECONDS, SETTLE_SECONDS)
         self.end = threading.Event()
         self._pool = Pool("nameserver")
         self._object = base()
@@ -144,13 +147,52 @@ class NameServerProcess:
         self.control.post(say)
         return len(sessions)
 
+    def remove(self, name: str, life: bytes | None, reason: Reason) -> bool:
+        """Free a name, and tell those that watch it; whether it was held. Any thread."""
+        with self.lock:
+            record = self.leases.get(name)
+            removed = self.leases.remove(name, life)
+        if removed and record is not None:
+            self._tell_end(record, reason)
+        return removed
+
+    def _tell_end(self, record: Record, reason: Reason) -> None:
+        with self.lock:
+            watchers = self._watchers.departed((record.name,), record.name, record.life.hex(), reason)
+
+        def say() -> None:
+            for session, news in watchers:
+                self.control.calls.send(session, frames.header(frames.NEWS), encode_news([news]))
+
+        if watchers:
+            self.control.post(say)
+
+    def _living(self, name: str) -> dict[str, str] | None:
+        record = self.leases.get(name)
+        return None if record is None else {name: record.life.hex()}
+
+    def _on_watch(self, session: bytes, life: bytes, name: str, body: bytes) -> None:
+        try:
+            wanted = decode_wanted(body)
+        except ValueError as error:
+            log.warning("what an agent watches was malformed: %s", error)
+            return
+        with self.lock:
+            watcher = self.leases.get(name)
+            if watcher is None or watcher.life != life:
+                # Its beat comes again, and this with it.
+                return
+            news = self._watchers.wants(name, session, wanted, time.monotonic(), self._living)
+        if news:
+            self.control.calls.send(session, frames.header(frames.NEWS), encode_news(news))
+
     def _on_call(self, call: Call) -> None:
         if call.method in self._inline:
             self.control.calls.answer(call, *execute(self._object, call))
         elif not self._pool.run(lambda: self.control.answer(call, *execute(self._object, call))):
             self.control.calls.fail(call, RuntimeError("too many calls wait"), safe=False)
 
-    def _on_frame(self, session: bytes, kind: int, life: bytes, number: int, rest: list[bytes]) -> None:
+    def _on_frame(self, session: bytes, kind: int, flags: int, life: bytes, number: int, rest: list[bytes]) -> None:
         taken = False
         if kind == frames.BEAT and len(rest) == 1:
             try:
@@ -159,10 +201,15 @@ class NameServerProcess:
                 log.warning("a beat was malformed: %s", error)
                 return
             with self.lock:
+                before = self.leases.get(record.name)
                 taken = not self.leases.beat(record, session, time.monotonic())
+            if before is not None and before.life != record.life and not taken:
+                self._tell_end(before, "Replaced")
         elif kind == frames.GOODBYE and len(rest) == 1:
-            with self.lock:
-                self.leases.remove(rest[0].decode("utf-8", "replace"), life)
+            self.remove(rest[0].decode("utf-8", "replace"), life, "Killed" if flags & frames.KILLED else "Shutdown")
+        elif kind == frames.WATCH and len(rest) == 2:
+            self._on_watch(session, life, rest[0].decode("utf-8", "replace"), rest[1])
+            return
         else:
             return
         self.control.calls.send(session, frames.header(frames.KNOWN, number, life, frames.TAKEN if taken else 0))
@@ -172,3 +219,4 @@ class NameServerProcess:
             gone = self.leases.tick(now)
         for record in gone:
             log.warning("agent %r was not heard for a lease; its name is free", record.name)
+            self._tell_end(record, "LeaseEnded")

@@ -23,6 +23,7 @@ from ganglion.codecs.base import Body, excerpt
 from ganglion.codecs.errors import CodecForbidden, DecodeError
 from ganglion.imperative.frames import Record
 from ganglion.imperative.opcodes import harmless
+from ganglion.wire.departures import Departure
 
 NAME = "cloudpickle"
 
@@ -35,6 +36,7 @@ _CALLED: dict[str, frozenset[str]] = {
     "pathlib": frozenset({"Path", "PosixPath", "PurePosixPath"}),
     "pathlib._local": frozenset({"Path", "PosixPath", "PurePosixPath"}),
     "ganglion.imperative.frames": frozenset({"Record"}),
+    "ganglion.wire.departures": frozenset({"Departure"}),
 }
 """Classes whose values are made by a call."""
 _FILLED: dict[str, frozenset[str]] = {
@@ -260,6 +262,8 @@ def _parts(value: Any) -> Collection[Any]:
         return value  # type: ignore[no-any-return]
     if kind in (dict, OrderedDict):
         return [*value, *value.values()]
+    if kind is Departure:
+        return (value.agent, value.replica, value.incarnation, value.reason)
     if kind is Record:
         return (value.name, value.life, value.control, value.safe, value.pid, value.running)
     # Not by asking it: a proxy would ask its agent.

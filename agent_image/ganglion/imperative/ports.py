@@ -51,7 +51,7 @@ class CallPort:
         socket: a bound ROUTER.
         life: the life that answers here; a call that is meant for another is refused.
         on_call: gets each call; replies with `reply`, `fail` or not at all.
-        on_other: gets (session, kind, life, rest of the frames) of what is no call.
+        on_other: gets (session, kind, flags, life, id, rest of the frames) of what is no call.
         load: loads the body of a call; None: as this process trusts its peers.
     """
 
@@ -60,7 +60,7 @@ class CallPort:
         socket: Socket,
         life: bytes,
         on_call: Callable[[Call], None],
-        on_other: Callable[[bytes, int, bytes, int, list[bytes]], None] | None = None,
+        on_other: Callable[[bytes, int, int, bytes, int, list[bytes]], None] | None = None,
         load: Callable[[bytes], Any] | None = None,
     ) -> None:
         self.socket = socket
@@ -97,7 +97,7 @@ class CallPort:
             return
         if kind != frames.CALL:
             if self._on_other is not None:
-                self._on_other(session, kind, life, number, rest)
+                self._on_other(session, kind, flags, life, number, rest)
             return
         if life not in (frames.NO_LIFE, self._life):
             self._answer(session, number, frames.WRONG_LIFE, b"")

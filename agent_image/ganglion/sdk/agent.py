@@ -276,6 +276,34 @@ class Agent:
         """Aliases of the timers that will run again."""
         return self._runtime.timer_aliases
 
+    # -- ends of others
+
+    def watch(self, name: str, handler: Any) -> None:
+        """Hear of the end of another agent: handler(departure) runs once for each of its lives that ends, also after restarts of it and of the name server.
+
+        Args:
+            name: of the agent; somebody who gets the name later is watched, too. Watching it again replaces the handler.
+            handler: a method, its name, a function (called with the agent first), or a list of these; may be `async def`. It gets a
+                `ganglion.Departure`: who has ended, and why. While nobody has the name it is told so once, with the reason `Unknown`.
+        Raises:
+            HandlerError: the handler cannot be called with a departure.
+            ValueError: the name is no text or empty, or 1,000 names are watched already.
+            NotSupported: agents of a manifest.
+        """
+        self._runtime.watch(name, handler)
+
+    def unwatch(self, name: str) -> None:
+        """Hear no more of it.
+
+        Raises:
+            KeyError: it is not watched.
+        """
+        self._runtime.unwatch(name)
+
+    def list_watched(self) -> list[str]:
+        """Names that are watched."""
+        return list(self._runtime.watched_names)
+
     # -- attributes
 
     def set_attr(self, **attributes: Any) -> None:

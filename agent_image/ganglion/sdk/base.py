@@ -117,6 +117,16 @@ class AgentCore:
         """In the main loop, and not stopped."""
         raise NotImplementedError
 
+    def watch(self, name: str, handler: Any) -> None:
+        self.unsupported("watch")
+
+    def unwatch(self, name: str) -> None:
+        self.unsupported("unwatch")
+
+    @property
+    def watched_names(self) -> tuple[str, ...]:
+        return ()
+
     # -- both
 
     def each(

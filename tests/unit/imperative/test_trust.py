@@ -36,6 +36,7 @@ from ganglion.imperative.failures import decode_error
 from ganglion.imperative.frames import Record
 from ganglion.imperative.opcodes import harmless
 from ganglion.imperative.plain import _Judged, loads_flat_call
+from ganglion.wire.departures import Departure
 
 VALUES = [
     {"a": [1, 2.5, None, True, b"x", "ü"], "b": ({1, 2}, frozenset("ab"), 3 + 4j, bytearray(b"y"))},
@@ -48,6 +49,7 @@ VALUES = [
     AgentAddress("tcp", "h:1", "PUSH", "server", "msgpack"),
     AgentChannel("ASYNC_REP", AgentAddress("tcp", SocketAddress("h", 2), "PULL", "server", "json"), None),
     Record(name="a", life=b"l" * 16, control="tcp://h:1", safe="tcp://h:2"),
+    Departure("a", "a", "1", "Killed"),
     NamingError,
     KeyError,
     {KeyError: 1, AgentAddress: 2, (dt.date(2024, 1, 2), uuid.UUID(int=8)): 3, AgentAddress("ipc", "x", "REP", "server", "json"): 4},
