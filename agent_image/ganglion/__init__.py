@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from ganglion.imperative.nsproxy import NSProxy
     from ganglion.imperative.proxy import Proxy
     from ganglion.imperative.settings import config
-    from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, RemoteError, ReplierLost, RequestTimeout, SendTimeout
+    from ganglion.runtime.errors import (
+        ChannelClosed,
+        MessageTooLarge,
+        ReceiverAbsent,
+        RemoteError,
+        ReplierLost,
+        RequestTimeout,
+        SendTimeout,
+        UnknownReceiver,
+    )
     from ganglion.sdk.agent import Agent
     from ganglion.sdk.errors import (
         AgentNotRunning,
@@ -69,6 +78,7 @@ __all__ = [
     "NamingError",
     "NotSupported",
     "Proxy",
+    "ReceiverAbsent",
     "RecvTimeout",
     "RemoteError",
     "ReplierLost",
@@ -78,6 +88,7 @@ __all__ = [
     "SocketAddress",
     "StreamEnded",
     "UnknownCodec",
+    "UnknownReceiver",
     "config",
     "run_agent",
     "run_forwarder",
@@ -106,7 +117,16 @@ _HOMES = {
     "ganglion.imperative.nsproxy": ("NSProxy",),
     "ganglion.imperative.proxy": ("Proxy",),
     "ganglion.imperative.settings": ("config",),
-    "ganglion.runtime.errors": ("ChannelClosed", "MessageTooLarge", "RemoteError", "ReplierLost", "RequestTimeout", "SendTimeout"),
+    "ganglion.runtime.errors": (
+        "ChannelClosed",
+        "MessageTooLarge",
+        "ReceiverAbsent",
+        "RemoteError",
+        "ReplierLost",
+        "RequestTimeout",
+        "SendTimeout",
+        "UnknownReceiver",
+    ),
     "ganglion.sdk.agent": ("Agent",),
     "ganglion.wire.departures": ("Departure",),
     "ganglion.sdk.errors": (

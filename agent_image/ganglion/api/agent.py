@@ -42,7 +42,7 @@ class AgentChannel(Model):
     channel_ref: Ref = Field(description="The Channel, in the same namespace and of the same NameServer.")
     role: Role = Field(description="The agent's role; must be one of the pattern's two.")
     handler: Identifier | None = Field(
-        default=None, description="Method or function called with each message (Pull, Sub, Rep, Binder, Connector)."
+        default=None, description="Method or function called with each message (Pull, Sub, Rep, Binder, Connector, Router, Dealer)."
     )
     topics: Annotated[tuple[Topic, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})] | None = Field(
         default=None, description="Sub: topic prefixes to subscribe to; default everything."

@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints
 
 from ganglion.api.base import Conditions, Model, Ref, Resource
 
-Pattern = Literal["PushPull", "PubSub", "RequestReply", "Pair"]
-Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector"]
+Pattern = Literal["PushPull", "PubSub", "RequestReply", "Pair", "DealerRouter"]
+Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector", "Router", "Dealer"]
 Codec = Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Protobuf", "Pickle", "Dill"]
 MessageType = Annotated[
     str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
@@ -21,10 +21,15 @@ ROLES: dict[str, tuple[Role, Role]] = {
     "PubSub": ("Pub", "Sub"),
     "RequestReply": ("Rep", "Req"),
     "Pair": ("Binder", "Connector"),
+    "DealerRouter": ("Router", "Dealer"),
 }
 """Roles of each pattern, default binder first."""
-SENDING: frozenset[str] = frozenset({"Push", "Pub", "Req", "Binder", "Connector"})
-RECEIVING: frozenset[str] = frozenset({"Pull", "Sub", "Rep", "Binder", "Connector"})
+BOTH_WAYS: frozenset[str] = frozenset({"Binder", "Connector", "Router", "Dealer"})
+"""Roles that send and receive under one alias."""
+SENDING: frozenset[str] = BOTH_WAYS | {"Push", "Pub", "Req"}
+RECEIVING: frozenset[str] = BOTH_WAYS | {"Pull", "Sub", "Rep"}
+ACKNOWLEDGED: frozenset[str] = frozenset({"PushPull", "Pair", "DealerRouter"})
+"""Patterns that are AtLeastOnce unless they say otherwise; only PushPull may."""
 CODE_CODECS: frozenset[str] = frozenset({"Pickle", "Dill"})
 """Codecs that can run code while they decode."""
 
@@ -42,11 +47,12 @@ class ChannelSpec(Model):
     name_server_ref: Ref = Field(description="The NameServer whose agents use this channel. Immutable.")
     pattern: Pattern = Field(
         description="PushPull: work is shared out. PubSub: everybody gets what they subscribed to. RequestReply: one answer each."
-        " Pair: two replicas, one in each role, send to each other under one alias. Immutable."
+        " Pair: two replicas, one in each role, send to each other under one alias. DealerRouter: Dealers send to any Router, a Router to the one"
+        " Dealer that it names. Immutable."
     )
     bind: Role | None = Field(
         default=None,
-        description="The role that listens; every replica of the other role connects to every listener. Default: Push, Pub, Rep. Of a Pair always Binder.",
+        description="The role that listens; every replica of the other role connects to every listener. Default: Push, Pub, Rep, Router. Of a Pair always Binder.",
     )
     max_binders: int | None = Field(
         default=None, ge=1, le=10000, description="Most replicas that may take the binding role; default: no limit."
@@ -64,17 +70,17 @@ class ChannelSpec(Model):
     )
     delivery: Literal["BestEffort", "AtLeastOnce"] | None = Field(
         default=None,
-        description="AtLeastOnce (default of PushPull and Pair, a Pair has no other): credit, acknowledgement, redelivery. BestEffort: as ZeroMQ does it, drops counted.",
+        description="AtLeastOnce (default of PushPull; Pair and DealerRouter have no other): credit, acknowledgement, redelivery. BestEffort: as ZeroMQ does it, drops counted.",
     )
     ack: Literal["Causal", "Handler"] = Field(
         default="Causal",
-        description="Causal: an input is acknowledged when its handler has returned and all it sent is acknowledged. Handler: when it has returned. What the Binder of a Pair sends is always acknowledged so.",
+        description="Causal: an input is acknowledged when its handler has returned and all it sent is acknowledged. Handler: when it has returned. What a Binder or a Router sends is always acknowledged so.",
     )
     high_water_mark: int = Field(
         default=1024,
         ge=1,
         le=1000000,
-        description="Messages that one sender may have unacknowledged; the most (≤ 1024) that it gives one receiver.",
+        description="Messages that one sender may have unacknowledged, a Router for each Dealer; the most (≤ 1024) that it gives one receiver.",
     )
     max_message_bytes: int = Field(default=8388608, ge=1, le=268435456, description="Largest message body in bytes.")
     linger_seconds: int = Field(
@@ -86,7 +92,7 @@ class ChannelSpec(Model):
     barrier: Barrier | None = Field(default=None, description="Hold the first message until enough receivers are wired.")
     dead_letter: Ref | None = Field(
         default=None,
-        description="Channel (PushPull) that takes messages given up after three attempts; default: counted and reported only.",
+        description="Channel (PushPull) that takes messages given up after three attempts, or sent to a Dealer that is gone for good; default: counted and reported only.",
     )
 
 
@@ -102,7 +108,9 @@ class ChannelStatus(Model):
     accepted: int = Field(default=0, ge=0, description="Messages accepted from senders.")
     acked: int = Field(default=0, ge=0, description="Messages acknowledged.")
     in_flight: int = Field(default=0, ge=0, description="Messages accepted and not settled.")
-    dead_lettered: int = Field(default=0, ge=0, description="Messages given up after three attempts.")
+    dead_lettered: int = Field(
+        default=0, ge=0, description="Messages given up after three attempts, or sent to a Dealer that is gone for good."
+    )
     dropped: int = Field(default=0, ge=0, description="Messages dropped by the runtime.")
     delivered: int = Field(default=0, ge=0, description="Messages handed to handlers.")
     unaccounted: int = Field(default=0, ge=0, description="BestEffort: accepted but not delivered.")
@@ -122,5 +130,5 @@ class Channel(Resource):
 
     @property
     def delivery(self) -> Literal["BestEffort", "AtLeastOnce"]:
-        """Delivery class in force: PushPull and Pair default to AtLeastOnce, everything else is BestEffort."""
-        return self.spec.delivery or ("AtLeastOnce" if self.spec.pattern in ("PushPull", "Pair") else "BestEffort")
+        """Delivery class in force: PushPull, Pair and DealerRouter default to AtLeastOnce, everything else is BestEffort."""
+        return self.spec.delivery or ("AtLeastOnce" if self.spec.pattern in ACKNOWLEDGED else "BestEffort")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ganglion.api.channel import RECEIVING, ROLES
+from ganglion.api.channel import ACKNOWLEDGED, RECEIVING, ROLES
 from ganglion.api.podrules import container_rules, env_rules, mounts_rules, pod_rules, resources_rules
 from ganglion.api.rule import Rule, has
 
@@ -42,43 +42,44 @@ _CHANNEL = (
     Rule(
         "spec",
         "!has(self.bind) || (self.pattern == 'PushPull' && self.bind in ['Push', 'Pull']) || (self.pattern == 'PubSub' && self.bind in ['Pub', 'Sub'])"
-        " || (self.pattern == 'RequestReply' && self.bind in ['Rep', 'Req']) || (self.pattern == 'Pair' && self.bind == 'Binder')",
-        "`bind` must be a role of the pattern: Push or Pull, Pub or Sub, Rep or Req; of a Pair, Binder",
+        " || (self.pattern == 'RequestReply' && self.bind in ['Rep', 'Req']) || (self.pattern == 'Pair' && self.bind == 'Binder')"
+        " || (self.pattern == 'DealerRouter' && self.bind in ['Router', 'Dealer'])",
+        "`bind` must be a role of the pattern: Push or Pull, Pub or Sub, Rep or Req, Router or Dealer; of a Pair, Binder",
         lambda s: not has(s, "bind") or (s["bind"] in ROLES[s["pattern"]] and s["bind"] != "Connector"),
         field="bind",
     ),
     Rule(
         "spec",
-        "!has(self.delivery) || self.delivery == 'BestEffort' || self.pattern in ['PushPull', 'Pair']",
-        "`delivery: AtLeastOnce` must go with `pattern: PushPull` or `pattern: Pair`",
-        lambda s: s.get("delivery") in (None, "BestEffort") or s["pattern"] in ("PushPull", "Pair"),
+        "!has(self.delivery) || self.delivery == 'BestEffort' || self.pattern in ['PushPull', 'Pair', 'DealerRouter']",
+        "`delivery: AtLeastOnce` must go with `pattern: PushPull`, `Pair` or `DealerRouter`",
+        lambda s: s.get("delivery") in (None, "BestEffort") or s["pattern"] in ACKNOWLEDGED,
         field="delivery",
     ),
     Rule(
         "spec",
-        "!has(self.delivery) || self.delivery == 'AtLeastOnce' || self.pattern != 'Pair'",
-        "`delivery: BestEffort` must not go with `pattern: Pair`; a pair is acknowledged",
-        lambda s: s.get("delivery") in (None, "AtLeastOnce") or s["pattern"] != "Pair",
+        "!has(self.delivery) || self.delivery == 'AtLeastOnce' || !(self.pattern in ['Pair', 'DealerRouter'])",
+        "`delivery: BestEffort` must not go with `pattern: Pair` or `DealerRouter`; these are acknowledged",
+        lambda s: s.get("delivery") in (None, "AtLeastOnce") or s["pattern"] not in ("Pair", "DealerRouter"),
         field="delivery",
     ),
     Rule(
         "spec",
-        "!has(self.deadLetter) || (self.pattern == 'PushPull' && (!has(self.delivery) || self.delivery == 'AtLeastOnce'))",
-        "`deadLetter` must go with an acknowledged channel: `pattern: PushPull` and `delivery: AtLeastOnce`",
-        lambda s: not has(s, "deadLetter") or (s["pattern"] == "PushPull" and s.get("delivery") in (None, "AtLeastOnce")),
+        "!has(self.deadLetter) || (self.pattern in ['PushPull', 'DealerRouter'] && (!has(self.delivery) || self.delivery == 'AtLeastOnce'))",
+        "`deadLetter` must go with an acknowledged channel: `pattern: PushPull` or `DealerRouter`, and `delivery: AtLeastOnce`",
+        lambda s: not has(s, "deadLetter") or (s["pattern"] in ("PushPull", "DealerRouter") and s.get("delivery") in (None, "AtLeastOnce")),
         field="deadLetter",
     ),
     Rule(
         "spec",
         "!has(self.barrier) || self.pattern in ['PushPull', 'PubSub']",
-        "`barrier` must go with `pattern: PushPull` or `pattern: PubSub`; requests and pairs wait for their peer anyway",
+        "`barrier` must go with `pattern: PushPull` or `pattern: PubSub`; elsewhere a message waits for its receiver anyway",
         lambda s: not has(s, "barrier") or s["pattern"] in ("PushPull", "PubSub"),
         field="barrier",
     ),
     Rule(
         "spec",
         "self.overflow == 'Block' || self.pattern != 'RequestReply'",
-        "`overflow: DropNewest` must go with `pattern: PushPull`, `PubSub` or `Pair`",
+        "`overflow: DropNewest` must go with `pattern: PushPull`, `PubSub`, `Pair` or `DealerRouter`",
         lambda s: s["overflow"] == "Block" or s["pattern"] != "RequestReply",
         field="overflow",
     ),
@@ -126,8 +127,8 @@ _ONE_CHANNEL = (
     ),
     Rule(
         "spec.channels[]",
-        "!has(self.handler) || self.role in ['Pull', 'Sub', 'Rep', 'Binder', 'Connector']",
-        "`handler` must go with a receiving role: Pull, Sub, Rep, Binder or Connector",
+        "!has(self.handler) || self.role in ['Pull', 'Sub', 'Rep', 'Binder', 'Connector', 'Router', 'Dealer']",
+        "`handler` must go with a receiving role: Pull, Sub, Rep, Binder, Connector, Router or Dealer",
         lambda c: not has(c, "handler") or c["role"] in RECEIVING,
         field="handler",
     ),
@@ -217,6 +218,13 @@ _AGENT = (
         "!has(self.class) || self.channels.all(c, !has(c.speaks) || c.speaks == 'Sdk')",
         "channels of a `class` agent must not have `speaks: Plain`; use `container` for plain ZeroMQ programs",
         lambda s: not has(s, "class") or all(c.get("speaks") != "Plain" for c in s["channels"]),
+        field="channels",
+    ),
+    Rule(
+        "spec",
+        "!has(self.container) || self.channels.all(c, c.role != 'Router')",
+        "channels of a `container` agent must not have `role: Router`; plain ZeroMQ sockets cannot name a Dealer: use `class`, or be a Dealer",
+        lambda s: not has(s, "container") or all(c["role"] != "Router" for c in s["channels"]),
         field="channels",
     ),
     *_ONE_CHANNEL,

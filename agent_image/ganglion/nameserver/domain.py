@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ganglion.nameserver.member import SENDING
 from ganglion.wire.admin import AgentCount, ChannelCount, DeclaredAgent, DeclaredChannel, Domain, PostedNotice
+from ganglion.wire.control import Addresses
 
 __all__ = ["DeclaredAgent", "DeclaredChannel", "Domain", "DomainIndex", "DomainSource", "StatusSnapshot"]
 
@@ -18,6 +19,8 @@ class DomainIndex:
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
         self._senders: dict[str, list[DeclaredAgent]] = {}
+        self._receivers: dict[str, dict[str, DeclaredAgent]] = {}
+        addressed = {name for name, channel in domain.channels.items() if channel.pattern == "DealerRouter"}
         self._counts: dict[str, tuple[int, int]] = {}
         for agent in domain.agents.values():
             for channel, roles in agent.roles.items():
@@ -25,6 +28,8 @@ class DomainIndex:
                 sends = not SENDING.isdisjoint(roles)
                 receives = any(role not in SENDING for role in roles)
                 self._counts[channel] = (senders + sends * agent.replicas, receivers + receives * agent.replicas)
+                if receives and channel in addressed:
+                    self._receivers.setdefault(channel, {})[agent.name] = agent
                 if sends:
                     self._senders.setdefault(channel, []).append(agent)
 
@@ -36,6 +41,27 @@ class DomainIndex:
     def senders(self, channel: str) -> Sequence[DeclaredAgent]:
         """Agents that send on a channel."""
         return self._senders.get(channel, ())
+
+    def addressed(self, channel: str) -> Mapping[str, DeclaredAgent] | None:
+        """Agents that receive on a channel whose messages name their receiver; None: it is no such channel."""
+        declared = self.domain.channels.get(channel)
+        return self._receivers.get(channel, {}) if declared is not None and declared.pattern == "DealerRouter" else None
+
+    def addresses(self, channel: str, done: Callable[[str], tuple[int, ...]] | None) -> dict[str, Addresses] | None:
+        """Receivers of a channel whose messages name one; None: it is no such channel.
+
+        Args:
+            channel: name.
+            done: agent → indices of its replicas that completed; None: nobody is expected any more.
+        """
+        agents = self.addressed(channel)
+        if agents is None or done is None:
+            return None if agents is None else {}
+        # A source that counts more completions than were said goodbye to (an earlier name server was) cannot tell which.
+        return {
+            name: Addresses(0 if agent.run == "Once" and agent.completed >= agent.replicas else agent.replicas, done(name))
+            for name, agent in agents.items()
+        }
 
     def more_senders(self, channel: str, before: DomainIndex) -> bool:
         """Whether replicas are declared to send on a channel that were not in `before`."""

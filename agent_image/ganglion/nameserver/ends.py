@@ -23,11 +23,16 @@ class EndBook:
         for agent in agents:
             self._completed.pop(agent, None)
 
-    def returned(self, member: Member) -> None:
-        """A replica of a slot that completed lives again (the Job was made anew): its work is open again."""
-        slots = self._completed.get(member.agent)
-        if slots is not None:
-            slots.discard(slot_of(member.agent, member.replica))
+    def done(self, agent: str) -> tuple[int, ...]:
+        """Indices of an agent's replicas that completed."""
+        return tuple(sorted(int(slot) for slot in self._completed.get(agent, ()) if slot.isdecimal()))
+
+    def returned(self, member: Member) -> bool:
+        """A replica of a slot that completed lives again (the Job was made anew): its work is open again. Whether it was completed."""
+        slots, slot = self._completed.get(member.agent, set()), slot_of(member.agent, member.replica)
+        known = slot in slots
+        slots.discard(slot)
+        return known
 
     def ended(self, channel: str, senders: Sequence[DeclaredAgent], members: Iterable[Member], *, believe: bool = True) -> bool:
         """Whether the channel has ended.

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from ganglion.wire.admin import Domain
 from ganglion.wire.control import ChannelReport, Incarnation, Part, Report
+from ganglion.wire.replicas import slot_of
+
+__all__ = ["SENDING", "Member", "slot_of"]
 
 SENDING = frozenset({"Push", "Pub", "Req"})
 """Roles that send first; as in `ganglion.api.channel.SENDING`, without importing the models."""
@@ -69,13 +72,3 @@ class Member:
 
 
 _NOTHING = ChannelReport()
-
-
-def slot_of(agent: str, replica: str) -> str:
-    """Which of an agent's replicas a pod is: `a-3` and the Job pods `a-3-x7k2p`, `a-3-9zqlm` are all slot 3.
-
-    A Job makes another pod for an index that failed; both stand for the same piece of work.
-    """
-    rest = replica.removeprefix(f"{agent}-") if replica.startswith(f"{agent}-") else ""
-    index = rest.split("-", 1)[0]
-    return index if index.isdecimal() else replica

@@ -33,7 +33,7 @@ from ganglion.wire.control import (
     encode,
 )
 from ganglion.wire.join import Join, is_key
-from ganglion.wiring import BACK
+from ganglion.wiring import BACK, TWO_WAY
 
 BEAT_SECONDS = 1.0
 LEASE_SECONDS = 10.0
@@ -98,7 +98,7 @@ class Registry:
         self._reopened &= self._index.channels
         self._suspects |= self._index.channels | self._ended.keys()
         for channel in index.channels | self._index.channels:
-            if index.counts(channel) != self._index.counts(channel):
+            if index.counts(channel) != self._index.counts(channel) or index.addressed(channel) != self._index.addressed(channel):
                 self._directories.channel_changed(channel)
         if domain.deleting:
             self.shut_down(now, domain.shutdown_timeout_seconds)
@@ -107,6 +107,7 @@ class Registry:
         """Begin the end of the domain; again with an earlier end shortens it."""
         if self._shutdown is None:
             self._shutdown = ShutdownPlan(now, timeout)
+            self._addresses_changed(self._index.channels)
         else:
             self._shutdown.shorten(now, timeout)
         self._tell_all(now)
@@ -154,7 +155,8 @@ class Registry:
                 lease_until=now + LEASE_SECONDS,
             )
             self._members[join.replica] = member
-            self._ends.returned(member)
+            if self._ends.returned(member):
+                self._addresses_changed(self._index.channels)
         self._by_session[session] = member
         self._fence(join.replica, member.incarnation)
         member.lease_until = now + LEASE_SECONDS
@@ -226,6 +228,7 @@ class Registry:
         self._say(session, ByeAck())
         if bye.completed:
             self._ends.completed(member)
+            self._addresses_changed(part.channel for part in member.granted.values())
         self._remove(member)
         self._tell_all(now)
 
@@ -331,7 +334,7 @@ class Registry:
 
         domain = self.domain
         return [
-            both_ways(count(name), count(name + BACK)) if channel.pattern == "Pair" else count(name)
+            both_ways(count(name), count(name + BACK)) if channel.pattern in TWO_WAY else count(name)
             for name, channel in sorted(domain.channels.items())
         ]
 
@@ -420,7 +423,16 @@ class Registry:
 
     def _state_of(self, channel: str) -> ChannelState:
         senders, receivers = self._index.counts(channel)
-        return ChannelState(ended=self._ended.get(channel, False), declared_senders=senders, declared_receivers=receivers)
+        # While the domain ends, who has left does not come back.
+        addresses = self._index.addresses(channel, self._ends.done if self._shutdown is None else None)
+        return ChannelState(
+            ended=self._ended.get(channel, False), declared_senders=senders, declared_receivers=receivers, receivers=addresses
+        )
+
+    def _addresses_changed(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            if self._index.addressed(channel) is not None:
+                self._directories.channel_changed(channel)
 
 
 def _same_life(one: Incarnation, other: Incarnation) -> bool:

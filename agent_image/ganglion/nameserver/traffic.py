@@ -156,7 +156,7 @@ class TrafficBook:
 
 
 def both_ways(one: ChannelCount, back: ChannelCount) -> ChannelCount:
-    """Totals of a Pair from those of its two directions; it has ended when both have."""
+    """Totals of a Pair, or of Dealers and Routers, from those of its two directions; it has ended when both have."""
     sums = {name: getattr(one, name) + getattr(back, name) for name in one.__struct_fields__ if name not in ("name", "ended")}
     return structs.replace(one, **sums, ended=one.ended and back.ended)
 

@@ -13,6 +13,7 @@ import msgspec
 from pydantic import BaseModel
 
 from ganglion.api import ROLES, Agent, AgentChannel, Channel, NameServer
+from ganglion.api.channel import BOTH_WAYS
 from ganglion.api.names import DATA_PORT_COUNT
 from ganglion.api.rules import DEAD_LETTER_PREFIX
 from ganglion.api.structure import MAX_DEPTH, too_deep
@@ -114,7 +115,7 @@ def _fits(wiring: WiringDocument) -> Verdict | None:
             "Accepted",
             "False",
             "TooManyChannels",
-            f"spec.channels: found {len(wiring.channels)} with the dead-letter channels, a Pair counted twice; must be at most {DATA_PORT_COUNT}, one data port each",
+            f"spec.channels: found {len(wiring.channels)} with the dead-letter channels, those with two directions counted twice; must be at most {DATA_PORT_COUNT}, one data port each",
         )
     size = len(wiring.to_json().encode())
     if size > MAX_WIRING_BYTES:
@@ -161,7 +162,7 @@ def _code(agent: Agent, view: DomainView) -> Verdict | None:
 def _wire_leg(entry: AgentChannel, alias: str, leg: Leg, channel: Channel, plan: ChannelPlan, agent: Agent) -> ChannelWiring:
     spec = channel.spec
     handlers = entry.topic_handlers or ()
-    pair = spec.pattern == "Pair"
+    both = entry.role in BOTH_WAYS
     return ChannelWiring(
         alias=f"{alias}{leg.alias_suffix}",
         channel=f"{channel.name}{leg.channel_suffix}",
@@ -173,8 +174,8 @@ def _wire_leg(entry: AgentChannel, alias: str, leg: Leg, channel: Channel, plan:
         frames=plan.frames,
         speaks=agent.speaks(entry),
         delivery=channel.delivery,
-        # Acknowledged causally in both directions, the two sides of a Pair would wait for each other.
-        ack="Handler" if pair and not leg.channel_suffix else spec.ack,
+        # Acknowledged causally in both directions, the two sides would wait for each other.
+        ack="Handler" if both and not leg.channel_suffix else spec.ack,
         codec=spec.codec,
         message_type=spec.message_type,
         reply_type=spec.reply_type,
@@ -184,8 +185,9 @@ def _wire_leg(entry: AgentChannel, alias: str, leg: Leg, channel: Channel, plan:
         overflow=spec.overflow,
         barrier=BarrierWiring(peers=spec.barrier.peers, timeout_seconds=float(spec.barrier.timeout_seconds)) if spec.barrier else None,
         dead_letter=f"{DEAD_LETTER_PREFIX}{alias}" if leg.role == "Push" and plan.dead_letter is not None else None,
-        inward=f"{alias}{INWARD}" if pair and leg.role == "Push" else None,
-        handler=None if pair and leg.role == "Push" else entry.handler,
+        inward=f"{alias}{INWARD}" if both and leg.role == "Push" else None,
+        addressed=leg.addressed,
+        handler=None if both and leg.role == "Push" else entry.handler,
         topics=tuple(h.topic for h in handlers) or entry.topics or ("",),
         topic_handlers=tuple(HandlerWiring(topic=h.topic, handler=h.handler) for h in handlers),
     )
@@ -199,7 +201,7 @@ def _wire_channels(agent: Agent, view: DomainView, plans: dict[str, ChannelPlan]
             if wired.dead_letter is not None and plan.dead_letter is not None:
                 target = view.channels[plan.dead_letter]
                 letter = AgentChannel(alias=entry.alias, channel_ref={"name": target.name}, role="Push", speaks="Sdk")
-                letters = _wire_leg(letter, wired.dead_letter, leg, target, plan_channel(target, view), agent)
+                letters = _wire_leg(letter, wired.dead_letter, legs("Push")[0], target, plan_channel(target, view), agent)
                 yield msgspec.structs.replace(letters, dead_letter=None)
 
 
@@ -290,7 +292,7 @@ def declared_roles(agent: Agent, view: DomainView) -> dict[str, set[str]]:
         for leg in legs(entry.role):
             roles.setdefault(f"{entry.channel_ref.name}{leg.channel_suffix}", set()).add(leg.role)
         channel = view.channels.get(entry.channel_ref.name)
-        if channel is not None and entry.role == "Push":
+        if channel is not None and entry.role in ("Push", "Router", "Dealer"):
             letters = plan_channel(channel, view).dead_letter
             if letters is not None:
                 roles.setdefault(letters, set()).add("Push")

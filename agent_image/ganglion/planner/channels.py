@@ -146,9 +146,9 @@ def _causal_edges(view: DomainView) -> dict[str, list[str]]:
         if not _causal(channel):
             continue
         for agent, entry in view.participants(name):
-            # Of a Pair, what its Connector sends is acknowledged causally.
-            if entry.role in ("Pull", "Binder"):
-                outputs = [out.channel_ref.name for out in agent.spec.channels if out.role in ("Push", "Connector")]
+            # Of two directions, what a Connector or a Dealer sends is acknowledged causally.
+            if entry.role in ("Pull", "Binder", "Router"):
+                outputs = [out.channel_ref.name for out in agent.spec.channels if out.role in ("Push", "Connector", "Dealer")]
                 edges.setdefault(name, {}).update(dict.fromkeys(out for out in outputs if _causal(view.channels.get(out))))
     result = {name: sorted(targets) for name, targets in edges.items()}
     view.memo["edges", ""] = result
@@ -159,7 +159,12 @@ def _counts(channel: Channel, view: DomainView) -> dict[str, int]:
     """Role → replicas that agents declare; whoever sends to a channel also sends its dead letters."""
     counts: dict[str, int] = {role: view.replicas(channel.name, role) for role in ROLES[channel.spec.pattern]}
     if channel.spec.pattern == "PushPull":
-        counts["Push"] += sum(view.replicas(source.name, "Push") for source in view.dead_letter_sources(channel.name))
+        counts["Push"] += sum(
+            view.replicas(source.name, role)
+            for source in view.dead_letter_sources(channel.name)
+            for role in ROLES[source.spec.pattern]
+            if role in SENDING
+        )
     return counts
 
 

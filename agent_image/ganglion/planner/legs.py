@@ -1,4 +1,4 @@
-"""The one-way channels that a role is wired to: itself, or the two directions of a Pair. Pure."""
+"""The one-way channels that a role is wired to: itself, or the two directions of a Pair or of Dealers and Routers. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Leg:
         role: that the agent takes in it.
         peer_role: that the other side takes.
         channel_suffix, alias_suffix: of the names in the wiring document.
+        addressed: each message names the replica that it is for.
     """
 
     pattern: Pattern
@@ -25,7 +26,12 @@ class Leg:
     peer_role: Role
     channel_suffix: str = ""
     alias_suffix: str = ""
+    addressed: bool = False
 
+
+_BACK = Leg("PushPull", "Push", "Pull", channel_suffix=BACK)
+_FROM_BACK = Leg("PushPull", "Pull", "Push", channel_suffix=BACK, alias_suffix=INWARD)
+_INWARD = Leg("PushPull", "Pull", "Push", alias_suffix=INWARD)
 
 _LEGS: dict[DeclaredRole, tuple[Leg, ...]] = {
     "Push": (Leg("PushPull", "Push", "Pull"),),
@@ -34,11 +40,13 @@ _LEGS: dict[DeclaredRole, tuple[Leg, ...]] = {
     "Sub": (Leg("PubSub", "Sub", "Pub"),),
     "Req": (Leg("RequestReply", "Req", "Rep"),),
     "Rep": (Leg("RequestReply", "Rep", "Req"),),
-    "Binder": (Leg("PushPull", "Push", "Pull"), Leg("PushPull", "Pull", "Push", channel_suffix=BACK, alias_suffix=INWARD)),
-    "Connector": (Leg("PushPull", "Push", "Pull", channel_suffix=BACK), Leg("PushPull", "Pull", "Push", alias_suffix=INWARD)),
+    "Binder": (Leg("PushPull", "Push", "Pull"), _FROM_BACK),
+    "Connector": (_BACK, _INWARD),
+    "Router": (Leg("PushPull", "Push", "Pull", addressed=True), _FROM_BACK),
+    "Dealer": (_BACK, _INWARD),
 }
 
 
 def legs(role: DeclaredRole) -> tuple[Leg, ...]:
-    """What a role is wired to; of a Pair the sending direction is first."""
+    """What a role is wired to; of two directions the sending one is first."""
     return _LEGS[role]

@@ -64,7 +64,7 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
             "Filled": "Both roles have replicas.",
             **{
                 f"No{role}": f"No agent takes the role {role} yet."
-                for role in ("Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector")
+                for role in ("Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector", "Router", "Dealer")
             },
         },
     },
@@ -96,7 +96,7 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
             "Valid": "The spec fits the other objects.",
             "ServiceAccountNotAllowed": "The NameServer does not list the service account in `allowedServiceAccounts`.",
             "TooDeep": "A free-form field nests too deeply.",
-            "TooManyChannels": "With their dead-letter channels, and a Pair counted twice, there are more channels than data ports.",
+            "TooManyChannels": "With their dead-letter channels, and those with two directions counted twice, there are more channels than data ports.",
             "WiringTooLarge": "Attributes, channels and timers take more bytes than a pod annotation holds.",
         },
         "CodeResolved": {

@@ -343,7 +343,8 @@ class BoundPort:
             self._refuse(ident, "NotAuthorised", "this key is not registered for the channel")
             return
         peer = Identity.parse(frames.decode_control(frame)[1])
-        if self._admitted(user_id, peer) is None:
+        admitted = self._admitted(user_id, peer)
+        if admitted is None:
             self._refuse(ident, "NotAuthorised", f"{peer.replica} is not registered for the channel")
             return
         if link is None:
@@ -359,6 +360,7 @@ class BoundPort:
                 self._down(other, crashed=True)
             link = _Routed(self, ident, user_id)
             link.heard = time.monotonic()
+            link.address = admitted.address if isinstance(admitted, DesiredPeer) else ""
         if not link.send(frames.encode_control(frames.WELCOME, self._identity.fields())):
             return
         link.peer = peer

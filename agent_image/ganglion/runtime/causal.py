@@ -26,12 +26,16 @@ class Token:
         first: sequence of the first message.
         causal: False: acknowledge when the handlers returned, whatever they sent.
         alias: of the channel that the input came on.
+        sender: address of the replica that it came from.
     """
 
-    __slots__ = ("_done", "alias", "causal", "closed", "count", "finish", "first", "link", "open", "seq", "stream")
+    __slots__ = ("_done", "alias", "causal", "closed", "count", "finish", "first", "link", "open", "sender", "seq", "stream")
 
-    def __init__(self, finish: Finish, link: Hashable, stream: int, first: int, *, causal: bool = True, alias: str = "") -> None:
+    def __init__(
+        self, finish: Finish, link: Hashable, stream: int, first: int, *, causal: bool = True, alias: str = "", sender: str = ""
+    ) -> None:
         self.alias = alias
+        self.sender = sender
         self.causal = causal
         self.finish = finish
         self.link = link

@@ -40,6 +40,7 @@ class _Connection(Link):
         super().__init__()
         self._touched = touched
         self.desired = desired
+        self.address = desired.address
         self.socket = socket
         # Without pyzmq's outer method, which costs as much as the send.
         self._write = super(zmq.Socket, socket).send

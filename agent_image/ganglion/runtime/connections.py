@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ganglion.wire.control import Incarnation, Peer
+from ganglion.wire.replicas import address_of
 from ganglion.wiring import ChannelWiring, WiringDocument
 
 
@@ -36,6 +37,11 @@ class DesiredPeer:
     wired: bool = False
     ended: bool = False
     part: int = 0
+
+    @property
+    def address(self) -> str:
+        """By what name it is sent to."""
+        return address_of(self.agent, self.replica)
 
     @property
     def link(self) -> str:

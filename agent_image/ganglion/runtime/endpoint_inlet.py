@@ -71,6 +71,8 @@ class EndpointInlet:
         self._revoked: dict[Link, int] = {}
         """Revocations that a sender has not echoed yet."""
         self._routes: dict[Hashable, tuple[Link, bytes]] = {}
+        self._senders: dict[Hashable, str] = {}
+        """Addresses of those behind the routes."""
         self._steps = FirstStep(reactor.loop)
         self._futures: deque[_Future] = deque()
         self._due = 0.0
@@ -164,7 +166,7 @@ class EndpointInlet:
         """A sender, or the sidecar, is there."""
         self._links.add(link)
         if not link.slotted:
-            self._add_route(link, link, NO_SLOT)
+            self._add_route(link, link, NO_SLOT, link.address)
         if self._started:
             self._grant(link)
         if self._stopping:
@@ -191,7 +193,7 @@ class EndpointInlet:
                 self._revoked[link] = left
         elif slot != NO_SLOT:
             if kind == frames.WELCOME:
-                self._add_route(key, link, slot)
+                self._add_route(key, link, slot, str(frames.decode_control(frame)[1].get("address", "")))
             elif kind == frames.BYE:
                 self._remove_route(key)
 
@@ -211,12 +213,14 @@ class EndpointInlet:
     def _grant(self, link: Link) -> None:
         link.send(frames.encode_control(frames.WELCOME, self._receiver.grant_fields()))
 
-    def _add_route(self, key: Hashable, link: Link, slot: bytes) -> None:
+    def _add_route(self, key: Hashable, link: Link, slot: bytes, sender: str = "") -> None:
         self._routes[key] = (link, slot)
+        self._senders[key] = sender
         self._receiver.add_link(key)
 
     def _remove_route(self, key: Hashable) -> None:
         self._routes.pop(key, None)
+        self._senders.pop(key, None)
         self._receiver.lost(key)
 
     # -- acknowledgements
@@ -256,7 +260,8 @@ class EndpointInlet:
         due = self._due
         if (began := _monotonic()) > due:
             due = self._due = began + PARTIAL_SECONDS
-        token = Token(finish, key, stream, first, causal=self._causal, alias=self.alias)
+        sender = self._senders.get(key, "")
+        token = Token(finish, key, stream, first, causal=self._causal, alias=self.alias, sender=sender)
         start = 0
         goes_on = False
         reset = current.set(token)
@@ -267,7 +272,7 @@ class EndpointInlet:
                     if not skip >> index & 1:
                         finish(key, stream, first + index, 1, RELEASED)
                     start = index + 1
-                    token = self._begin(key, stream, first + start)
+                    token = self._begin(key, stream, first + start, sender)
                     continue
                 token.seq = first + index
                 if suspicious:
@@ -280,19 +285,19 @@ class EndpointInlet:
                         # The token is the coroutine's now.
                         goes_on = True
                         start = index + 1
-                        token = self._begin(key, stream, first + start)
+                        token = self._begin(key, stream, first + start, sender)
                         continue
                 except Exception as error:  # noqa: BLE001 - the verdict decides, whatever it was
                     token.close(index - start)
                     finish(key, stream, first + index, 1, self._judge(token.message_id, error))
                     start = index + 1
-                    token = self._begin(key, stream, first + start)
+                    token = self._begin(key, stream, first + start, sender)
                 if suspicious or _monotonic() > due:
                     token.close(index + 1 - start, tell=suspicious)
                     self._reactor.flush()
                     due = self._due = _monotonic() + PARTIAL_SECONDS
                     start = index + 1
-                    token = self._begin(key, stream, first + start)
+                    token = self._begin(key, stream, first + start, sender)
             token.close(n - start)
         finally:
             current.reset(reset)
@@ -326,8 +331,8 @@ class EndpointInlet:
                 )
         self._send_acks()
 
-    def _begin(self, key: Hashable, stream: int, first: int) -> Token:
-        token = Token(self._finish, key, stream, first, causal=self._causal, alias=self.alias)
+    def _begin(self, key: Hashable, stream: int, first: int, sender: str) -> Token:
+        token = Token(self._finish, key, stream, first, causal=self._causal, alias=self.alias, sender=sender)
         current.set(token)
         return token
 
@@ -390,7 +395,7 @@ class EndpointInlet:
                 continue
             self.delivered += 1
             # Sends inside a request's handler delay nothing: the reply goes out when the handler returns.
-            token = Token(lambda *_: None, key, stream, seq, alias=self.alias)
+            token = Token(lambda *_: None, key, stream, seq, alias=self.alias, sender=self._senders.get(key, ""))
             reset = current.set(token)
             try:
                 result = self._handler(self._decode(data.body(index)))

@@ -10,13 +10,21 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ganglion.runtime import causal
 from ganglion.runtime.barrier import BarrierGate
 from ganglion.runtime.batches import Batch
-from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, RemoteError, ReplierLost, RequestTimeout, SendTimeout
+from ganglion.runtime.errors import (
+    ChannelClosed,
+    MessageTooLarge,
+    ReceiverAbsent,
+    RemoteError,
+    ReplierLost,
+    RequestTimeout,
+    SendTimeout,
+)
 from ganglion.runtime.links import Link, Port
 from ganglion.runtime.plane import MessageId, Reply
 from ganglion.runtime.reactor import Reactor
@@ -59,6 +67,7 @@ class EndpointOutlet:
         on_dead: (id, body, reason) of a message that is given up.
         gate: start barrier.
         stream: id of this sender's incarnation; random when None.
+        to: the one receiver of an addressed channel's messages.
     """
 
     def __init__(
@@ -69,6 +78,7 @@ class EndpointOutlet:
         on_dead: Callable[[MessageId, bytes, str], None] = lambda _id, _body, _why: None,
         gate: BarrierGate | None = None,
         stream: int | None = None,
+        to: str = "",
     ) -> None:
         self.alias = channel.alias
         self.stream = secrets.randbits(64) if stream is None else stream
@@ -80,6 +90,9 @@ class EndpointOutlet:
         self._high_water_mark = self._room = channel.high_water_mark
         self._block = channel.overflow == "Block"
         self._flags = frames.FLAG_REQUEST if channel.role == "Req" else 0
+        self._to = to
+        self.lost = False
+        """Its receiver is not there: a send that would have to wait raises ReceiverAbsent instead."""
         self._gate = gate if gate is not None and not gate.open else None
         self._port: Port | None = None
         self._sender = Sender(on_settled=self._settled, on_dead=on_dead, on_failed=self._failed)
@@ -251,9 +264,7 @@ class EndpointOutlet:
     def link_frame(self, link: Link, kind: int, frame: bytes, slot: bytes) -> None:
         """Apply what a receiver says."""
         if kind == frames.ACK:
-            self._sender.ack(link, frames.decode_ack(frame))
-            if self._sender.pending:
-                self._push()
+            self.acked(link, frames.decode_ack(frame))
         elif kind == frames.REPLY:
             self._reply(link, frames.decode_reply(frame))
         elif kind == frames.WELCOME:
@@ -270,6 +281,17 @@ class EndpointOutlet:
             self.flush()
         elif kind == frames.DRAIN:
             self._sender.drain(link)
+
+    def acked(self, link: Link, ranges: Iterable[frames.Range]) -> None:
+        """Apply what a receiver acknowledged."""
+        self._sender.ack(link, ranges)
+        if self._sender.pending:
+            self._push()
+
+    def give_up(self, why: str) -> None:
+        """Dead-letter whatever no link holds."""
+        self._seal()
+        self._sender.give_up(why)
 
     def link_down(self, link: Link, *, crashed: bool) -> None:
         """Send what it held to another at once."""
@@ -306,6 +328,8 @@ class EndpointOutlet:
                 self.flush()
                 if self._room <= 0:
                     return False
+            elif self.lost:
+                raise ReceiverAbsent(self._absence())
             else:
                 self._wait(timeout)
         self._space = min(self._batch, self._room) - len(self._bodies)
@@ -320,9 +344,11 @@ class EndpointOutlet:
         self._blocked = True
         try:
             # Woken for a whole batch: every message that is settled alone would otherwise become a frame.
-            self._reactor.pump(lambda: self._room >= self._batch, deadline)
+            self._reactor.pump(lambda: self._room >= self._batch or self.lost, deadline)
         finally:
             self._blocked = False
+        if self.lost and self._room <= len(self._bodies):
+            raise ReceiverAbsent(self._absence())
         if self._batch > LEAST_BATCH:
             # Who was blocked is no lone sender: what follows is the next batch, and its first message must not be a frame of its own.
             self._sent_at = self._flushed_at = _monotonic()
@@ -330,6 +356,9 @@ class EndpointOutlet:
             raise SendTimeout(
                 f"channel {self.alias!r}: {self._high_water_mark} messages are unacknowledged after {timeout} s ({self.wired} receivers)"
             )
+
+    def _absence(self) -> str:
+        return f"channel {self.alias!r}: {self._to!r} is not there, and {self._high_water_mark} messages (highWaterMark) wait for it"
 
     def _drop(self) -> MessageId:
         self._sender.drop(1)
@@ -352,6 +381,8 @@ class EndpointOutlet:
         if self._flags:
             ext = {"deadline": int(time.time() * 1000 + 1000 * max(self._longest, self._asking))}
             self._longest = 0.0
+        elif self._to:
+            ext = {"to": self._to}
         frame = frames.encode_data(self.stream, self._first, bodies, flags=self._flags, ext=ext)
         count = len(bodies)
         runs = self._runs.seal(count) if self._runs is not None else ()

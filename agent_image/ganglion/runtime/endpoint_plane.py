@@ -6,7 +6,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
+from ganglion.runtime.addressed_outlet import AddressedOutlet
+from ganglion.runtime.addressees import Addressees
 from ganglion.runtime.barrier import BarrierGate
 from ganglion.runtime.bound_port import BoundPort
 from ganglion.runtime.connected_port import ConnectedPort
@@ -19,7 +22,7 @@ from ganglion.runtime.plane import InletSpec, MessageId
 from ganglion.runtime.reactor import Reactor
 from ganglion.runtime.sockets import Context, CurveKeys, ipc_endpoint
 from ganglion.wire import frames
-from ganglion.wire.control import ChannelReport, Incarnation
+from ganglion.wire.control import ChannelReport, ChannelState, Incarnation
 from ganglion.wiring import ChannelWiring
 
 log = logging.getLogger(__name__)
@@ -141,8 +144,10 @@ class EndpointPlane:
         self._location = location
         self._on_dead = on_dead
         self._outlets: dict[str, EndpointOutlet] = {}
+        self._addressed: dict[str, AddressedOutlet] = {}
         self._inlets: dict[str, EndpointInlet] = {}
         self._peers: Mapping[str, dict[str, DesiredPeer]] = {}
+        self._states: Mapping[str, ChannelState] = {}
 
     # -- Plane
 
@@ -167,6 +172,23 @@ class EndpointPlane:
         self._outlets[alias] = outlet
         return outlet
 
+    def addressed_outlet(self, alias: str) -> AddressedOutlet:
+        """As `outlet`, of a channel whose messages name their receiver."""
+        outlet = self._addressed.get(alias)
+        if outlet is not None:
+            return outlet
+        channel = self._channel(alias, sends=True)
+        outlet = AddressedOutlet(
+            self._reactor,
+            channel,
+            behind=isinstance(self._location, BehindSidecar),
+            on_dead=lambda id_, body, why: self._dead(channel, id_, body, why),
+        )
+        outlet.set_addressees(self._addressees(channel))
+        outlet.attach(self._port(channel, outlet, slotted=False, pumped=True))
+        self._addressed[alias] = outlet
+        return outlet
+
     def inlet(self, spec: InletSpec) -> EndpointInlet:
         """The inlet of an alias; it takes nothing before `start`.
 
@@ -186,14 +208,16 @@ class EndpointPlane:
         """Close every socket of the plane; idempotent."""
         for inlet in self._inlets.values():
             inlet.close()
-        for outlet in self._outlets.values():
+        for outlet in self._senders().values():
             outlet.close(0.0)
 
     # -- directory and report
 
-    def apply(self, peers: Mapping[str, dict[str, DesiredPeer]]) -> None:
-        """Peers of the directory, by alias and replica; ignored behind a sidecar."""
-        self._peers = peers
+    def apply(self, peers: Mapping[str, dict[str, DesiredPeer]], states: Mapping[str, ChannelState] = MappingProxyType({})) -> None:
+        """The current directory: peers by alias and replica (behind a sidecar it connects to none of them), and channels by name."""
+        self._peers, self._states = peers, states
+        for alias, outlet in self._addressed.items():
+            outlet.set_addressees(self._addressees(self._channels[alias]))
         if isinstance(self._location, BehindSidecar):
             return
         for alias, port in self._ports().items():
@@ -206,7 +230,7 @@ class EndpointPlane:
     def report(self) -> dict[str, ChannelReport]:
         """Alias → its part of the report. Any thread: it reads counters only."""
         reports = {}
-        for alias, outlet in list(self._outlets.items()):
+        for alias, outlet in self._senders().items():
             port = outlet.port.tcp_port if outlet.port is not None else 0
             reports[alias] = ChannelReport(port=port, wired=outlet.wired, sent=outlet.ledger(), ended=outlet.ended)
         for alias, inlet in list(self._inlets.items()):
@@ -216,8 +240,14 @@ class EndpointPlane:
 
     # -- inside
 
+    def _addressees(self, channel: ChannelWiring) -> Addressees:
+        return Addressees(self._peers.get(channel.alias, {}).values(), self._states.get(channel.channel))
+
+    def _senders(self) -> dict[str, EndpointOutlet | AddressedOutlet]:
+        return {**self._outlets, **self._addressed}
+
     def _ports(self) -> dict[str, Port]:
-        users: dict[str, EndpointOutlet | EndpointInlet] = {**self._outlets, **self._inlets}
+        users: dict[str, EndpointOutlet | AddressedOutlet | EndpointInlet] = {**self._senders(), **self._inlets}
         return {alias: user.port for alias, user in users.items() if user.port is not None}
 
     def _channel(self, alias: str, *, sends: bool) -> ChannelWiring:

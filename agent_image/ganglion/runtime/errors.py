@@ -9,10 +9,12 @@ __all__ = [
     "ConfigurationError",
     "GanglionError",
     "MessageTooLarge",
+    "ReceiverAbsent",
     "RemoteError",
     "ReplierLost",
     "RequestTimeout",
     "SendTimeout",
+    "UnknownReceiver",
 ]
 
 
@@ -22,6 +24,14 @@ class MessageTooLarge(GanglionError):
 
 class SendTimeout(GanglionError, TimeoutError):
     """The channel stayed full for the whole timeout."""
+
+
+class UnknownReceiver(GanglionError, LookupError):
+    """A message was to go to a replica that is not declared (it never was, it was scaled away), or that is done."""
+
+
+class ReceiverAbsent(GanglionError, ConnectionError):
+    """The replica that a message was to go to is not there at present, and `highWaterMark` messages wait for it."""
 
 
 class ChannelClosed(GanglionError):

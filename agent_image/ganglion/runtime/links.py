@@ -68,9 +68,11 @@ class Identity:
 class Link:
     """One live connection. Made by a port; `send` never blocks and never raises."""
 
-    __slots__ = ("heard", "peer", "slotted", "up")
+    __slots__ = ("address", "heard", "peer", "slotted", "up")
 
     def __init__(self) -> None:
+        self.address = ""
+        """By what name the peer is sent to: as the directory has it for the peer's key, whatever it says itself. Empty on an ipc leg."""
         self.peer: Identity | None = None
         self.up = False
         self.slotted = False

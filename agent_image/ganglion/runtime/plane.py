@@ -56,7 +56,7 @@ class Outlet(Protocol):
 
         Args:
             body: encoded body, at most `maxMessageBytes` bytes.
-            topic: PubSub only; any bytes.
+            topic: PubSub: any bytes. Addressed channels: the receiver's address.
             timeout: seconds to block at most; None: for ever (until the agent is told to stop).
         Raises:
             MessageTooLarge: more than `maxMessageBytes`; nothing was accepted.

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ganglion.runtime.addressed_sender import AddressedSender
+from ganglion.runtime.addressees import Addressees
 from ganglion.runtime.batches import Batch
 from ganglion.runtime.bound_port import BoundPort
 from ganglion.runtime.endpoint_outlet import REPLY_LOST
@@ -77,12 +79,7 @@ class SendRelay:
     ) -> None:
         self.channel = channel
         self._reactor = reactor
-        self._sender = Sender(
-            on_settled=self._settled,
-            on_acked=self._on_acked,
-            on_dead=lambda id_, body, why: on_dead(channel, id_, body, why),
-            on_failed=self._on_failed,
-        )
+        self._sender = self._make_sender(on_dead)
         self._app: Link | None = None
         self._app_stream: int | None = None
         self._granted = 0
@@ -113,7 +110,28 @@ class SendRelay:
         reactor.on_flush(self._flush)
         reactor.on_tick(self._tick)
 
+    def _make_sender(self, on_dead: Callable[[ChannelWiring, MessageId, bytes, str], None]) -> Sender | AddressedSender:
+        def dead(id_: MessageId, body: bytes, why: str) -> None:
+            on_dead(self.channel, id_, body, why)
+
+        if not self.channel.addressed:
+            return Sender(on_settled=self._settled, on_acked=self._on_acked, on_dead=dead, on_failed=self._on_failed)
+        return AddressedSender(
+            lambda link: link.address if isinstance(link, Link) else "",
+            4 * self.channel.high_water_mark + frames.MAX_BATCH,
+            on_absent=self._on_absent,
+            on_settled=self._settled,
+            on_acked=self._on_acked,
+            on_dead=dead,
+        )
+
     # -- state
+
+    def set_addressees(self, addressees: Addressees) -> None:
+        """Addressed channels: whom there is to send to; what waits for others is given up."""
+        if isinstance(self._sender, AddressedSender):
+            self._sender.set_addressees(addressees)
+            self._reactor.flush_soon()
 
     @property
     def wired(self) -> int:
@@ -161,15 +179,31 @@ class SendRelay:
         self._app = link
         self._app_stream = None
         self._grant()
+        if isinstance(self._sender, AddressedSender):
+            self._sender.tell_absent()
+
+    def _on_absent(self, address: str, absent: bool) -> None:
+        if self._app is not None:
+            self._app.send(frames.encode_control(frames.WELCOME, {"absent" if absent else "back": address}))
 
     def _grant(self) -> None:
         # What a former life of the agent left here counts against the memory that this life may fill.
         if self._app is None:
             return
-        foreign = self._sender.in_flight - (0 if self._app_stream is None else self._sender.in_flight_of(self._app_stream))
         mark = self.channel.high_water_mark
+        if isinstance(self._sender, AddressedSender):
+            # For each receiver; what is too much for one of them is given up.
+            self._granted = mark
+            self._say_grant()
+            return
+        foreign = self._sender.in_flight - (0 if self._app_stream is None else self._sender.in_flight_of(self._app_stream))
         # An agent that crashes again and again waits once its former lives have left three times its share.
         self._granted = max(self.channel.batch, mark - foreign) if foreign < 3 * mark else 0
+        self._say_grant()
+
+    def _say_grant(self) -> None:
+        if self._app is None:
+            return
         fields = {"messages": self._granted, "bytes": LEG_BYTES, "wired": self._sender.links}
         self._app.send(frames.encode_control(frames.WELCOME, fields))
 
@@ -177,7 +211,7 @@ class SendRelay:
         if kind != frames.DATA or link is not self._app:
             return
         head = frames.data_head(frame.buffer)
-        if self._sender.in_flight >= 4 * self.channel.high_water_mark + frames.MAX_BATCH:
+        if not self.channel.addressed and self._sender.in_flight >= 4 * self.channel.high_water_mark + frames.MAX_BATCH:
             raise frames.FrameError(f"{self._sender.in_flight} messages are unsettled; {self._granted} were granted")
         # Bodies stay unopened; a request that cannot be read is refused before it is taken over.
         deadline = frames.decode_data(frame.buffer).ext.get("deadline") if head.flags & frames.FLAG_REQUEST else None
@@ -362,7 +396,7 @@ class ReceiveRelay:
 
     def _announce(self, slot: bytes, peer: Link) -> None:
         if self._app is not None and peer.peer is not None:
-            self._app.send_slot(slot, frames.encode_control(frames.WELCOME, {"replica": peer.peer.replica}))
+            self._app.send_slot(slot, frames.encode_control(frames.WELCOME, {"replica": peer.peer.replica, "address": peer.address}))
 
     def _app_frame(self, link: Link, kind: int, frame: Any, slot: bytes) -> None:
         if link is not self._app:

@@ -207,6 +207,25 @@ class Sender:
         if link is not None:
             self._take_back(link, charge)
 
+    def give_up(self, why: str, *, last: bool = False) -> None:
+        """Dead-letter whatever no link holds: nobody will ever take it.
+
+        Args:
+            why: for people.
+            last: only the batch that was offered last.
+        """
+        pending = self._pending
+        if last:
+            pending = deque((pending.pop(),)) if pending else pending
+        else:
+            self._pending = deque()
+        for batch in pending:
+            open_ = batch.full & ~batch.done
+            for bit in bits(open_):
+                self._bury(batch, bit, why)
+            if open_:
+                self._settle(batch)
+
     # -- what goes out
 
     def pump(self) -> None:
@@ -350,14 +369,16 @@ class Sender:
     def _charge(self, batch: Batch, bit: int, why: str) -> None:
         attempts = batch.attempts = batch.attempts or {}
         attempts[bit] = attempts.get(bit, 0) + 1
-        if attempts[bit] < ATTEMPTS:
-            return
+        if attempts[bit] >= ATTEMPTS:
+            self._bury(batch, bit, f"{why}, {attempts[bit]} attempts")
+
+    def _bury(self, batch: Batch, bit: int, why: str) -> None:
         mask = 1 << bit
         batch.returned &= ~mask
         batch.done |= mask
         self.in_flight -= 1
         self.dead_lettered += 1
-        self._on_dead(MessageId(batch.stream, batch.first + bit), batch.body(bit), f"{why}, {attempts[bit]} attempts")
+        self._on_dead(MessageId(batch.stream, batch.first + bit), batch.body(bit), why)
         self._on_acked(batch.stream, batch.first + bit, 1, DEAD)
 
     def _leave(self, link: HoldingLink, batch: Batch) -> None:

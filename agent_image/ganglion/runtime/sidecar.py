@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ganglion.runtime.addressees import Addressees
 from ganglion.runtime.app_control import AppControl, AppListener
 from ganglion.runtime.carrier_legs import Network
 from ganglion.runtime.connections import allowed_keys, desired
@@ -194,6 +195,8 @@ class Sidecar:
         wanted = desired(self.wiring, peers.values())
         for alias, relay in self._relays.items():
             set_peers(relay, wanted[alias])
+            if isinstance(relay, SendRelay) and relay.channel.addressed:
+                relay.set_addressees(Addressees(wanted[alias].values(), channels.get(relay.channel.channel)))
         self._receivers.directory(peers.values(), time.monotonic())
         if self._app is not None:
             self._app.set_directory(peers, channels)

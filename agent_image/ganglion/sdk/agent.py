@@ -68,6 +68,15 @@ class Agent:
 
     # -- messages
 
+    @property
+    def sent_by(self) -> str | None:
+        """Replica that sent the message that is being handled, or was taken last by `recv`, e.g. `worker-3`: what a Router's `send` takes as `to`.
+
+        It is the name that the peer's key is registered under, whatever the message says. None where nobody knows: outside handlers, in other
+        threads, and on channels that are not acknowledged and have no replies.
+        """
+        return self._runtime.sent_by
+
     def send(
         self,
         alias: Any,
@@ -77,9 +86,11 @@ class Agent:
         wait: float | None = None,
         on_error: Any = None,
         *,
+        to: str | None = None,
         timeout: float | None = None,
     ) -> MessageId | None:
-        """Send one message (Push, Pub, Binder, Connector), a request (REQ, channels), or reply to the request taken last by `recv` (Rep). Any thread.
+        """Send one message (Push, Pub, Binder, Connector, Router, Dealer), a request (REQ, channels), or reply to the request taken last by
+        `recv` (Rep). Any thread.
 
         Blocks while `highWaterMark` messages are unacknowledged; no handler runs meanwhile. From another thread it waits for the loop.
 
@@ -89,18 +100,23 @@ class Agent:
             topic: Pub: any bytes, text goes out as UTF-8. ROUTER: the peer that it is for, as the handler got it.
             handler, wait, on_error: of requests (Req; ASYNC_REP and SYNC_PUB of programs): what gets the reply, seconds to wait for it
                 (Req: 10 when None), and what is called with the agent when there was none. As many may be under way as one likes.
+            to: Router: the replica that it is for, e.g. `worker-3`, or what `sent_by` was.
             timeout: seconds to block at most; None: until there is room.
         Returns:
             Id of the message; None for a reply.
         Raises:
             AliasError, EncodeError, MessageTooLarge, SendTimeout, ChannelClosed: nothing was sent.
+            UnknownReceiver, ReceiverAbsent: Router: nothing was sent, because no such replica is declared, or because it is away and
+                `highWaterMark` messages wait for it.
             AgentStopping: in an agent's function, when the agent was told to stop.
         """
         core = self._core
         if handler is not None or wait is not None or on_error is not None:
             core.send_request(alias, value, topic, handler, wait, on_error)
             return None
-        if topic is None:
+        if to is not None:
+            topic = core.receiver(alias, to)
+        elif topic is None:
             topic = b""
         if get_ident() != core.thread:
             sent: MessageId | None = core.send_from_thread(alias, value, topic, timeout)

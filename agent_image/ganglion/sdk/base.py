@@ -41,6 +41,13 @@ class AgentCore:
     def unknown(self, alias: Any) -> Sender:
         self.unsupported("send")
 
+    def receiver(self, alias: str, to: str) -> str:
+        raise NotSupported(f"send(to={to!r}): {self.ADVICE}; send() on a ROUTER takes the peer as topic")
+
+    @property
+    def sent_by(self) -> str | None:
+        self.unsupported("sent_by")
+
     def send_from_thread(self, alias: str, value: Any, topic: str | bytes, timeout: float | None) -> Any:
         self.unsupported("send")
 

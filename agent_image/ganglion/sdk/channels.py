@@ -88,6 +88,9 @@ class Channels:
 
     def _sender(self, alias: str, channel: ChannelWiring) -> Sender:
         encode = self._codecs[alias].encode
+        if channel.addressed:
+            tell = self.outlets[alias].send
+            return lambda value, to, timeout: tell(encode(value), topic=topic_bytes(to), timeout=timeout)
         if channel.role == "Push":
             offer = self.outlets[alias].send
             return lambda value, _topic, timeout: offer(encode(value), timeout=timeout)

@@ -131,6 +131,22 @@ class Core(AgentCore):
             self.loop.run_until_complete(asyncio.sleep(0))
         self._last_turn = time.monotonic()
 
+    def receiver(self, alias: str, to: str) -> str:
+        """What `send` takes as topic so that a message goes to one replica.
+
+        Raises:
+            AliasError: no such alias, or its role does not name receivers.
+        """
+        if not self.channels.wiring(alias).addressed:
+            raise AliasError(f"channel {alias!r}: only a Router says whom a message is for; leave out to={to!r}")
+        return to
+
+    @property
+    def sent_by(self) -> str | None:
+        """See `Agent.sent_by`."""
+        token = causal.current.get()
+        return token.sender or None if token is not None else None
+
     def send_from_thread(self, alias: str, value: Any, topic: str | bytes, timeout: float | None) -> MessageId | None:
         """`Agent.send` in another thread."""
         send = self.channels.senders.get(alias) or self.unknown(alias)

@@ -34,7 +34,9 @@ class _BothCarriers:
     def outlet(self, alias: str) -> Outlet:
         """See `Plane.outlet`."""
         channel = self._channels[alias]
-        return self.endpoint.outlet(alias) if channel.carrier == "Endpoint" else self.carrier.outlet(channel)
+        if channel.carrier != "Endpoint":
+            return self.carrier.outlet(channel)
+        return self.endpoint.addressed_outlet(alias) if channel.addressed else self.endpoint.outlet(alias)
 
     def inlet(self, spec: InletSpec) -> Inlet:
         """See `Plane.inlet`."""
@@ -144,7 +146,7 @@ class ProcessLink:
         """See `Link.apply`."""
         if self._plane is not None:
             wanted = desired(self._wiring, peers.values())
-            self._plane.endpoint.apply(wanted)
+            self._plane.endpoint.apply(wanted, channels)
             self._plane.carrier.apply(wanted)
 
     def ports(self) -> Mapping[str, int]:

@@ -112,6 +112,14 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     role: str
 
 
+class Addresses(msgspec.Struct, frozen=True, array_like=True):
+    """The receiving replicas of one agent that are declared: `agent-0` to `agent-<replicas - 1>`, but those that are done."""
+
+    replicas: int
+    done: tuple[int, ...] = ()
+    """Indices whose work is completed (`run: Once`): they do not come back."""
+
+
 class ChannelState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the name server knows of a channel as a whole."""
 
@@ -119,6 +127,8 @@ class ChannelState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Every declared replica of every sending agent has said END."""
     declared_senders: int = 0
     declared_receivers: int = 0
+    receivers: dict[str, Addresses] | None = None
+    """By agent; only of channels whose messages name their receiver. While the domain ends nobody is: who has left does not come back."""
 
 
 class AdHocTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

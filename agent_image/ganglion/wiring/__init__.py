@@ -3,6 +3,7 @@
 from ganglion.wiring.document import (
     BACK,
     INWARD,
+    TWO_WAY,
     WIRING_VERSION,
     AgentWiring,
     BarrierWiring,
@@ -18,6 +19,7 @@ from ganglion.wiring.document import (
 __all__ = [
     "BACK",
     "INWARD",
+    "TWO_WAY",
     "WIRING_VERSION",
     "AgentWiring",
     "BarrierWiring",

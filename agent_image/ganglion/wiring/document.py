@@ -23,9 +23,12 @@ Frames = Literal["Ganglion", "Bare"]
 """Ganglion: DATA frames. Bare: user frames as they are, because a plain program takes part in a proxied channel."""
 
 BACK = "/back"
-"""A Pair is two PushPull channels: from binder to connector under its name, and back under its name and this. No manifest can name that."""
+"""Pair and DealerRouter are two PushPull channels: from Binder to Connector, or from Router to Dealer, under the channel's name, and back under
+its name and this. No manifest can name that."""
 INWARD = ".in"
-"""The alias of a Pair sends; under it and this the same agent receives. No manifest can name that."""
+"""The alias of such a channel sends; under it and this the same agent receives. No manifest can name that."""
+TWO_WAY: frozenset[str] = frozenset({"Pair", "DealerRouter"})
+"""Patterns that are wired so."""
 
 
 class WiringError(ValueError):
@@ -96,7 +99,9 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     dead_letter: str | None = None
     """Alias (of this document, role Push) that takes this alias's dead letters; added by the planner."""
     inward: str | None = None
-    """Pair, role Push: alias (of this document, role Pull) whose messages come back; the agent's code knows both by this alias."""
+    """Two directions, role Push: alias (of this document, role Pull) whose messages come back; the agent's code knows both by this alias."""
+    addressed: bool = False
+    """Router, role Push: each message names the replica that it is for."""
     handler: str | None = None
     """Method or function name; None: the agent polls with recv(), or the role only sends."""
     topics: tuple[str, ...] = ("",)

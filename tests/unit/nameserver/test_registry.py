@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from ganglion.nameserver.registry import LEASE_SECONDS
+from ganglion.wire.admin import Domain
 from ganglion.wire.control import (
+    Addresses,
     Beat,
     BeatAck,
     ChannelReport,
@@ -273,6 +277,43 @@ def test_a_pair_is_counted_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     desk.registry.set_domain(msgspec.structs.replace(domain, channels={}), desk.now)
     desk.registry.set_domain(domain, desk.now)
     assert not desk.registry.members()
+
+
+def test_routers_learn_which_dealers_may_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARTS, "source", {"out": Part("lines", "Push"), "out.in": Part("lines/back", "Pull")})
+    monkeypatch.setitem(PARTS, "worker", {"in.in": Part("lines", "Pull"), "in": Part("lines/back", "Push")})
+
+    def domain(workers: int, **more: Any) -> Domain:
+        found = declared(sources=1, workers=workers, pattern="DealerRouter")
+        roles = {"source": {"lines": ["Push"], "lines/back": ["Pull"]}, "worker": {"lines": ["Pull"], "lines/back": ["Push"]}}
+        agents = {name: msgspec.structs.replace(one, roles=roles[name]) for name, one in found.agents.items()}
+        agents["worker"] = msgspec.structs.replace(agents["worker"], run="Once", **more)
+        return msgspec.structs.replace(found, agents=agents)
+
+    desk = Desk(domain(3))
+
+    def told() -> Any:
+        directories = [message for message in desk.said("source-0") if isinstance(message, Directory)]
+        return [state.receivers for directory in directories for name, state in directory.channels.items() if name == "lines"]
+
+    assert desk.join("source-0") is None
+    desk.report("source-0", {"out": ChannelReport(), "out.in": ChannelReport()})
+    assert told() == [{"worker": Addresses(3)}]
+    desk.join("worker-1-x7k2p")
+    desk.report("worker-1-x7k2p", {"in": ChannelReport(), "in.in": ChannelReport()})
+    assert told() == []
+    desk.bye("worker-1-x7k2p", completed=True)
+    assert told() == [{"worker": Addresses(3, (1,))}], "its work is done: it does not come back"
+    desk.join("worker-1-9zqlm", uid="other")
+    assert told() == [{"worker": Addresses(3)}], "the Job was made anew"
+    desk.registry.set_domain(domain(2), desk.now)
+    assert told() == [{"worker": Addresses(2)}]
+    desk.registry.set_domain(domain(2, completed=2), desk.now)
+    assert told() == [{"worker": Addresses(0)}], "an earlier name server heard the goodbyes"
+    desk.registry.set_domain(domain(2), desk.now)
+    assert told() == [{"worker": Addresses(2)}]
+    desk.registry.shut_down(desk.now, 20.0)
+    assert told() == [{}], "who leaves now does not come back"
 
 
 def test_unaccounted_of_best_effort() -> None:

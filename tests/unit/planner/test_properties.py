@@ -22,7 +22,7 @@ from ganglion.planner import (
     plan_channel,
 )
 from ganglion.planner.reasons import CONDITIONS
-from ganglion.wiring import INWARD, load_wiring
+from ganglion.wiring import INWARD, TWO_WAY, load_wiring
 from tests.support.strategies import manifests
 
 SETTINGS = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -113,7 +113,7 @@ def test_binder_and_connector_never_agree_by_chance(objects: list[Any]) -> None:
             channel = domain.channels[entry.declared]
             declared = next((item.role for item in agent.spec.channels if entry.alias in (item.alias, item.alias + INWARD)), "Push")
             assert entry.bind == (channel.binder == declared)
-            assert (declared == entry.role) == (channel.spec.pattern != "Pair")
+            assert (declared == entry.role) == (channel.spec.pattern not in TWO_WAY)
             assert {entry.role, entry.peer_role} == set(CHANNEL_ROLES[entry.pattern])
             seen.setdefault(entry.channel, set()).add((entry.pattern, entry.carrier, entry.frames, entry.codec))
     assert all(len(decisions) == 1 for decisions in seen.values())

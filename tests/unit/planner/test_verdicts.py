@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ganglion.api import Agent, Channel, NameServer, load_object
+from ganglion.api.rules import DEAD_LETTER_PREFIX
 from ganglion.planner import DomainView, NameServerAddress, Verdict, declared_roles, plan_agent, plan_channel
 from tests.support.manifests import agent, channel, container, link, name_server, with_metadata
 
@@ -102,7 +103,7 @@ AGENT_CASES: dict[str, tuple[tuple[dict[str, Any], ...], str, str, str]] = {
         ),
         "Accepted",
         "TooManyChannels",
-        "found 66 with the dead-letter channels, a Pair counted twice; must be at most 64",
+        "found 66 with the dead-letter channels, those with two directions counted twice; must be at most 64",
     ),
 }  # fmt: skip
 
@@ -287,6 +288,37 @@ def test_a_pair_is_a_channel_each_way_under_one_alias(ack: str) -> None:
     assert declared_roles(domain.agents["right"], domain) == {"tasks": {"Pull"}, "tasks/back": {"Push"}}
     plan = plan_channel(domain.channels["tasks"], domain)
     assert (plan.senders, plan.receivers) == (2, 2)
+
+
+def test_dealers_and_routers_are_wired_as_pairs_are_and_routers_say_for_whom() -> None:
+    ends = (
+        agent("router", replicas=2, channels=[link("talk", "Router", channel="tasks", handler="heard")]),
+        container("dealer", replicas=3, channels=[link("talk", "Dealer", channel="tasks")]),
+        agent("reader", channels=[link("letters")]),
+    )
+    domain = view(name_server(), channel(pattern="DealerRouter", bind="Dealer", deadLetter={"name": "letters"}), channel("letters"), *ends)
+    router, dealer = (plan_agent(domain.agents[name], domain).wiring for name in ("router", "dealer"))
+    assert router is not None
+    assert dealer is not None
+    legs = [
+        (entry.alias, entry.channel, entry.role, entry.bind, entry.ack, entry.addressed, entry.dead_letter)
+        for entry in (*router.channels, *dealer.channels)
+    ]
+    letter = f"{DEAD_LETTER_PREFIX}talk"
+    assert legs == [
+        ("talk", "tasks", "Push", False, "Handler", True, letter),
+        (letter, "letters", "Push", True, "Causal", False, None),
+        ("talk.in", "tasks/back", "Pull", False, "Causal", False, None),
+        ("talk", "tasks/back", "Push", True, "Causal", False, letter),
+        (letter, "letters", "Push", True, "Causal", False, None),
+        ("talk.in", "tasks", "Pull", True, "Handler", False, None),
+    ]
+    assert declared_roles(domain.agents["router"], domain) == {"tasks": {"Push"}, "tasks/back": {"Pull"}, "letters": {"Push"}}
+    assert declared_roles(domain.agents["dealer"], domain) == {"tasks": {"Pull"}, "tasks/back": {"Push"}, "letters": {"Push"}}
+    plan = plan_channel(domain.channels["tasks"], domain)
+    assert (plan.senders, plan.receivers) == (5, 5)
+    assert of_channel(domain, "RolesFilled", "tasks").message == "2 Router, 3 Dealer"
+    assert of_channel(domain, "RolesFilled", "letters").message == "5 Push, 1 Pull"
 
 
 def test_long_pipelines_do_not_recurse() -> None:
