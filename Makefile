@@ -8,6 +8,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
+# Under another name, so that `make -n test` shows how it runs the tiers, and makes no cluster for them.
+TIERS  := $(MAKE)
 
 .PHONY: help
 help: ## Show this help
@@ -58,7 +60,10 @@ generate: $(VENV)/.dev ## Write CRDs, chart copies and reference docs from the m
 	@$(BIN)/python hack/generate.py
 
 .PHONY: test
-test: check test-unit test-integration test-differential test-cluster test-e2e ## Everything, with the kind cluster
+test: check test-unit test-integration ## Everything, with the kind cluster, which is made while the two tiers before its own run
+	@echo "· preparing the kind cluster: building the node image if no engine can pull one"
+	@$(BIN)/python -m hack.kind prepare
+	@$(BIN)/python -m tests.e2e.ahead $(TIERS) --no-print-directory test-differential test-cluster test-e2e
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Pure tests (budget 2 min)
@@ -73,13 +78,13 @@ test-integration: $(VENV)/.dev ## Real processes and sockets on loopback, mostly
 .PHONY: test-differential
 test-differential: $(VENV)/.dev ## The same programs on osBrain and on Ganglion (budget 5 min)
 	@echo "· differential tests: several hundred small programs, each on osBrain, on Ganglion, and there with agents in threads"
-	@$(PYTEST) tests/differential
+	@$(PYTEST) --numprocesses 2 --dist loadfile tests/differential
 
 .PHONY: test-cluster
 test-cluster: $(VENV)/.dev ## A real kube-apiserver and etcd, two of each side by side (budget 5 min, cold +10)
 	@echo "· cluster tests: building kube-apiserver and etcd if they are not cached"
 	@$(BIN)/python -m hack.kind tools apiserver helm
-	@$(PYTEST) --numprocesses 2 tests/cluster
+	@$(PYTEST) --numprocesses 3 tests/cluster
 
 .PHONY: test-e2e
 test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, three tests at a time (budget 18 min, cold +15)

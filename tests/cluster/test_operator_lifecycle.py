@@ -178,6 +178,7 @@ def test_a_namespace_ends_although_the_operator_is_down(cluster: Cluster, operat
     assert cluster.server.request("GET", f"/api/v1/namespaces/{cluster.namespace}")[0] == 404
 
 
+@pytest.mark.timeout(180)  # waits a minute for a kubelet that is gone
 def test_a_pod_on_a_lost_node_is_replaced(cluster: Cluster, operator: OperatorProcess) -> None:
     cluster.apply(DOMAIN.replace("replicas: 3", "replicas: 2\n  terminationGracePeriodSeconds: 5"))
     kubelet.make_all_ready(cluster, "worker", 2)

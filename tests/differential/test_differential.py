@@ -25,7 +25,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_scenario"
     ]
-    run = Run([(player, name) for name in dict.fromkeys(names) for player in ("osbrain", *OURS)])
+    run = Run([(player, name) for name in dict.fromkeys(names) for player in ("osbrain", *OURS)], workers=8)
     try:
         yield run
     finally:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
 
-from hack.kind.cluster import Cluster
 from tests.e2e.chart import SYSTEM, install
+from tests.e2e.sharing import cluster, held, node_count, once
 from tests.support.cluster import KindCluster, kept, kind_cluster
 
 HERE = Path(__file__).parent
@@ -47,38 +45,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Delete the cluster that side-by-side processes left to the one that started them."""
     if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput") and not kept():
-        _cluster().delete()
-
-
-def _cluster() -> Cluster:
-    return Cluster(os.environ.get("GANGLION_KIND_CLUSTER", "ganglion"))
-
-
-@contextmanager
-def _held(name: str, how: int) -> Iterator[None]:
-    """A lock that ends with its process, shared by everybody who uses this cluster."""
-    path = Path(tempfile.gettempdir()) / f"ganglion-e2e-{_cluster().name}-{os.getuid()}.{name}"
-    with path.open("w") as file:
-        fcntl.flock(file, how)
-        yield
+        cluster().delete()
 
 
 @pytest.fixture(scope="session")
-def kind(request: pytest.FixtureRequest) -> Iterator[KindCluster]:
+def kind(request: pytest.FixtureRequest, testrun_uid: str) -> Iterator[KindCluster]:
     """A cluster of GANGLION_KIND_NODES nodes (default three) with the project's images on it."""
     beside = hasattr(request.config, "workerinput")
     with ExitStack() as stack:
-        with _held("making", fcntl.LOCK_EX):
-            nodes = int(os.environ.get("GANGLION_KIND_NODES", "3"))
-            cluster = stack.enter_context(kind_cluster(nodes=nodes, keep=beside or kept()))
-        yield cluster
+        with once("cluster", testrun_uid) as first:
+            made = stack.enter_context(kind_cluster(nodes=node_count(), keep=beside or kept())) if first else KindCluster(cluster())
+        yield made
 
 
 @pytest.fixture(scope="session")
-def operator(kind: KindCluster) -> KindCluster:
+def operator(kind: KindCluster, testrun_uid: str) -> KindCluster:
     """The cluster with the chart installed."""
-    with _held("making", fcntl.LOCK_EX):
-        install(kind, "ganglion", SYSTEM)
+    with once("operator", testrun_uid) as first:
+        if first:
+            install(kind, "ganglion", SYSTEM)
     return kind
 
 
@@ -87,13 +72,13 @@ def turn(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests run beside each other; one that is marked `alone` waits for the others, and they for it, while it is in `by_itself`."""
     with ExitStack() as stack:
         if request.node.get_closest_marker("spare"):
-            stack.enter_context(_held("spare", fcntl.LOCK_EX))
+            stack.enter_context(held("spare"))
         if not request.node.get_closest_marker("alone"):
-            stack.enter_context(_held("turn", fcntl.LOCK_SH))
+            stack.enter_context(held("turn", fcntl.LOCK_SH))
         yield
 
 
 @pytest.fixture
 def by_itself() -> Callable[[], AbstractContextManager[None]]:
     """For a test that is marked `alone`: in `with by_itself():` no other test runs."""
-    return lambda: _held("turn", fcntl.LOCK_EX)
+    return lambda: held("turn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -73,6 +74,17 @@ class Domain:
             if found["type"] == condition:
                 return dict(found)
         return {}
+
+    def columns(self) -> dict[str, dict[str, str]]:
+        """What `kubectl get zns,zch,zag` shows: name, with the kind before it when there are several → column → text, empty where it shows nothing."""
+        found: dict[str, dict[str, str]] = {}
+        for table in self.kubectl("get", "zns,zch,zag").split("\n\n"):
+            header, *lines = table.strip("\n").splitlines()
+            starts = [match.start() for match in re.finditer(r"\S+", header)]
+            for line in lines:
+                cells = [line[start:end].strip() for start, end in zip(starts, [*starts[1:], None], strict=True)]
+                found[cells[0]] = dict(zip(header.split()[1:], cells[1:], strict=True))
+        return found
 
     def accepted(self, channel: str = "tasks") -> int:
         """Messages accepted on a channel so far, as the Channel's status tells."""

@@ -173,4 +173,5 @@ def test_ends_without_the_operator_and_with_one_inside_the_namespace(
         operator.kubectl("delete", "namespace", inside, "--wait=false")
         alone.check(ALL)
         print(f"namespace with its operator gone after {_namespace_gone(operator, inside, began):.1f} s")
-        assert [text for text in around.recorder.of("source-0") if "ON_EXIT" in text], around.recorder.transcript()
+        for pod in ALL:
+            assert [text for text in around.recorder.of(pod) if "ON_EXIT" in text], f"{pod}: on_exit\n{around.recorder.transcript()}"

@@ -9,14 +9,16 @@ import secrets
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+from hack.kind import projectimages
 from hack.kind.cluster import Cluster
 from hack.kind.config import Options
 from hack.kind.engine import Engine
 from hack.kind.projectimages import base_image, default_images
-from hack.kind.provider import Provider
+from hack.kind.provider import Provider, select
 from hack.kind.steps import KindError
 from tests.support.wait import wait_for
 
@@ -224,7 +226,8 @@ def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, k
     provider = os.environ.get("GANGLION_KIND_PROVIDER", "auto")
     image = os.environ.get("GANGLION_KIND_NODE_IMAGE", "")
     try:
-        cluster.up(Options(name=chosen, nodes=nodes, fast_restart=fast_restart), provider, image=image)
+        with _built(select(provider, image)):
+            cluster.up(Options(name=chosen, nodes=nodes, fast_restart=fast_restart), provider, image=image)
         kind = KindCluster(cluster)
         if nodes >= 3:
             if kind.nodes[0] not in cluster.schedulable():
@@ -238,3 +241,12 @@ def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, k
     finally:
         if not keep:
             cluster.delete()
+
+
+@contextlib.contextmanager
+def _built(made_by: Provider) -> Iterator[None]:
+    """The project's images are built in the background of the block: nodes that come up mostly wait."""
+    with ThreadPoolExecutor(1, thread_name_prefix="images") as builder:
+        built = builder.submit(lambda: [projectimages.archive(made_by, short) for short in default_images()])
+        yield
+        built.result()

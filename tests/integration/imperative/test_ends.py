@@ -293,7 +293,8 @@ def test_shutdown_ends_who_cannot_even_hear_it(how: str) -> None:
         os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     ns.shutdown(timeout=4)
-    assert time.monotonic() - began < 4
+    # Who is not there any more after three quarters of it; the name server has two seconds of its own.
+    assert time.monotonic() - began < 6
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), what="the process to be gone")
 
 
