@@ -76,21 +76,21 @@ test-integration: $(VENV)/.dev ## Real processes and sockets on loopback, mostly
 	@$(PYTEST) --numprocesses 4 tests/integration
 
 .PHONY: test-differential
-test-differential: $(VENV)/.dev ## The same programs on osBrain and on Ganglion (budget 5 min)
+test-differential: $(VENV)/.dev ## The same programs on osBrain and on Ganglion (budget 3 min)
 	@echo "· differential tests: several hundred small programs, each on osBrain, on Ganglion, and there with agents in threads"
 	@$(PYTEST) --numprocesses 2 --dist loadfile tests/differential
 
 .PHONY: test-cluster
-test-cluster: $(VENV)/.dev ## A real kube-apiserver and etcd, two of each side by side (budget 5 min, cold +10)
+test-cluster: $(VENV)/.dev ## A real kube-apiserver and etcd, three of each side by side (budget 4 min, cold +10)
 	@echo "· cluster tests: building kube-apiserver and etcd if they are not cached"
 	@$(BIN)/python -m hack.kind tools apiserver helm
 	@$(PYTEST) --numprocesses 3 tests/cluster
 
 .PHONY: test-e2e
-test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, three tests at a time (budget 18 min, cold +15)
+test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, four tests at a time (budget 15 min, 10 when it is made already, cold +15)
 	@echo "· e2e tests on kind: building the node image if no engine can pull one"
 	@$(BIN)/python -m hack.kind prepare
-	@$(PYTEST) --numprocesses 3 tests/e2e
+	@$(PYTEST) --numprocesses 4 tests/e2e
 
 .PHONY: test-nightly
 test-nightly: $(VENV)/.dev ## Scenarios of the differential tests over two sidecars on this machine (not part of `make test`; 1 min)

@@ -1,4 +1,4 @@
-"""One kind cluster for the tier, also when several processes run it side by side (`pytest -n 3`)."""
+"""One kind cluster for the tier, also when several processes run it side by side (`pytest -n 4`)."""
 
 from __future__ import annotations
 
