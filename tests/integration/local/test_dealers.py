@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,16 +116,35 @@ def user(tmp_path: Path) -> Iterator[Desk]:
         yield found
 
 
-def conversation(tmp_path: Path, *, plane: str, asks: str) -> tuple[Path, Path, Path]:
+PLAIN = """
+import json, os, zmq
+context = zmq.Context()
+legs = "ipc://" + os.environ["GANGLION_RUN_DIR"] + "/talk"
+into, out = context.socket(zmq.REP), context.socket(zmq.PUSH)
+into.connect(legs + ".in.sock")
+out.connect(legs + ".sock")
+while True:
+    out.send_string(json.dumps([*json.loads(into.recv()), os.environ["GANGLION_REPLICA"]]))
+    into.send(b"")
+"""
+
+
+def conversation(tmp_path: Path, *, plane: str, asks: str, plain: bool = False) -> tuple[Path, Path, Path]:
     """Folder of manifests, the file that ends the asking, and the asker's report."""
     stop, report = tmp_path / "stop", tmp_path / "report.json"
     answers = "Dealer" if asks == "Router" else "Router"
     peers = ["echo-0", "echo-1"] if asks == "Router" else None
     attributes = {"until": str(stop), "report": str(report), "peers": peers}
+    echo = agent("echo", "agents:Echo", [("talk", answers, "heard")], replicas=2, attributes={"answers": answers}, dataPlane=plane)
+    if plain:
+        echo = agent("echo", "", [("talk", answers, None)], replicas=2)
+        del echo["spec"]["class"], echo["spec"]["code"]
+        echo["spec"]["container"] = {"image": "none", "command": [sys.executable, "-c", PLAIN]}
     objects = [
-        server(),
+        # A program that speaks plain ZeroMQ hears of the end when the flow's half of this is over.
+        server(shutdown={"timeoutSeconds": 10 if plain else 20}),
         channel("talk", pattern="DealerRouter", codec="Json"),
-        agent("echo", "agents:Echo", [("talk", answers, "heard")], replicas=2, attributes={"answers": answers}, dataPlane=plane),
+        echo,
         agent("asker", "agents:Asker", [("talk", asks, None)], run="Once", attributes=attributes, dataPlane=plane),
     ]
     return write(tmp_path / "app", objects, CODE), stop, report
@@ -166,6 +186,17 @@ def test_each_answer_comes_from_whom_it_was_asked(user: Desk, tmp_path: Path, pl
     assert found["channels"] == ["talk"], "the code knows one alias"
     assert process.wait(60) == 0, user.output()
     user.assert_nothing_left(run)
+
+
+def test_a_plain_program_is_a_dealer(user: Desk, tmp_path: Path) -> None:
+    folder, stop, report = conversation(tmp_path, plane="Sidecar", asks="Router", plain=True)
+    process = user.up(folder)
+    wait_for(lambda: int(user.status("Channel", "talk").get("delivered", 0)) > 200, timeout=60, what="numbers there and back")
+    stop.touch()
+    assert process.wait(60) == 0, user.output()
+    found = reported(report)
+    assert found["asked"] > 100
+    assert found["wrong"] == [], "each program got what was for it, and was named by what its sidecar is known as"
 
 
 @pytest.mark.parametrize("plane", ["InProcess", "Sidecar"])
