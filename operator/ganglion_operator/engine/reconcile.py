@@ -39,6 +39,7 @@ from ganglion_operator.core.snapshot import AgentSnapshot, Around, ChannelSnapsh
 from ganglion_operator.engine.context import Engine
 from ganglion_operator.engine.executor import Executor
 from ganglion_operator.engine.pace import Pace
+from ganglion_operator.engine.relations import intent_changed
 from ganglion_operator.engine.store import Entry
 from ganglion_operator.engine.views import Invalid, Memo, View, intent, whole
 from ganglion_operator.kube.errors import ApiError, ApiUnavailableError
@@ -322,8 +323,8 @@ class Reconciler:
         else:
             change = self._store.apply(kind, stored)
             if change is not None:
-                # Not `without` this key: a status that agents read (endpoint, keys) may change the view of this very object.
-                self._engine.changed(change, without=entry.key)
+                # A user's edit may be in the answer, too; the watch tells of it later, when it is no news.
+                self._engine.changed(change, without=None if intent_changed(change) else entry.key)
 
     async def _refuse(self, entry: Entry, invalid: Invalid) -> None:
         """Tell that an object cannot be understood; nothing that runs for it is touched."""

@@ -307,3 +307,32 @@ def test_an_object_of_another_schema_is_told_and_recovers() -> None:
         assert "odd" in names(port, "StatefulSet")
 
     play(story)
+
+
+def test_an_edit_that_a_status_write_overtakes_is_not_lost() -> None:
+    """The answer to the write shows the edit before a watch does, whose event is old news then."""
+
+    async def story(port: FakePort, simulation: Simulation) -> None:
+        domain(port)
+        await simulation.settle(60)
+        key = Key("Agent", "default", "worker")
+        edits = iter([7])
+
+        def edit(call: str, kind: str) -> Exception | None:
+            if (call, kind) == ("apply_status", "Agent"):
+                for replicas in edits:
+                    body = copy.deepcopy(port.objects[key])
+                    port.put({**body, "spec": {**body["spec"], "replicas": replicas}})
+            return None
+
+        port.broken = edit
+        # A pass that has a status to write and nothing else to do.
+        server = Key("NameServer", "default", "zoo")
+        body = copy.deepcopy(port.objects[server])
+        body["status"]["agents"] = [{"name": "worker", "joined": 1, "wired": 1}]
+        port._store(server, body)
+        await simulation.settle(20)
+        assert port.objects[key]["spec"]["replicas"] == 7
+        assert port.objects[Key("StatefulSet", "default", "worker")]["spec"]["replicas"] == 7
+
+    play(story)
