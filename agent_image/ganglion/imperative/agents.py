@@ -13,10 +13,10 @@ from ganglion.codecs.errors import EncodeError
 from ganglion.errors import GanglionError
 from ganglion.imperative.addresses import address_to_host_port, unique_identifier
 from ganglion.imperative.errors import AgentStartError, format_exception
-from ganglion.imperative.frames import decode_record, encode_record
+from ganglion.imperative.frames import decode_record
 from ganglion.imperative.host import Child, host
 from ganglion.imperative.hosts import numeric_host
-from ganglion.imperative.life import Life, Spec
+from ganglion.imperative.life import Life, Spec, methods_of
 from ganglion.imperative.nameserver import NameServer, NameServerProcess
 from ganglion.imperative.nsproxy import NSProxy
 from ganglion.imperative.proxy import Proxy, proxy_of
@@ -141,7 +141,8 @@ def run_agent(
 
         return proxy_of(start_in_pod(spec, ns), ns.addr(), safe=safe)
     child = _thread(spec) if backend == "thread" else host().spawn("agent", _by_value(spec))
-    record = decode_record(base64.b64decode(child.wait()["record"]))
+    report = child.wait()
+    record = decode_record(base64.b64decode(report["record"]))
     child.life = record.life
 
     def forget() -> None:
@@ -152,7 +153,7 @@ def run_agent(
     child.on_end = forget
     if child.ended.is_set():
         forget()
-    return proxy_of(record, ns.addr(), safe=safe)
+    return proxy_of(record, ns.addr(), safe=safe, methods=methods_of(base).difference(report["hidden"]))
 
 
 def _by_value(spec: Spec) -> bytes:
@@ -178,8 +179,8 @@ def _thread(spec: Spec) -> Child:
             life = Life(dataclasses.replace(spec, attributes=loads(dumps(spec.attributes))), in_process=False)
             if child.given_up:
                 life.kill()
-            record = base64.b64encode(encode_record(life.record())).decode("ascii")
-            code = life.run(lambda: child.tell({"record": record}))
+            report = life.started()
+            code = life.run(lambda: child.tell(report))
         except BaseException as error:  # noqa: BLE001 - the caller of run_agent raises it
             child.tell({"failed": format_exception(error)})
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import inspect
 import logging
@@ -164,6 +165,11 @@ class Life:
             pid=os.getpid(),
             running=self.core.looping,
         )
+
+    def started(self) -> dict[str, Any]:
+        """What is reported of a start that succeeded: the record, and attributes that hide what its class has under their names."""
+        hidden = [name for name in vars(self.agent) if hasattr(type(self.agent), name)]
+        return {"record": base64.b64encode(frames.encode_record(self.record())).decode("ascii"), "hidden": hidden}
 
     def _register(self) -> None:
         joined = self.control.join(f"tcp://{self.spec.nameserver}", self.record(), JOIN_SECONDS)
@@ -400,6 +406,17 @@ class Life:
         self._ended.set()
         self._pool.close(0.2)
         self.control.close()
+
+
+def methods_of(base: type[Agent]) -> frozenset[str]:
+    """Names that a proxy may take for methods of an agent of this class without asking it."""
+    if base.__getattribute__ is not object.__getattribute__:
+        return frozenset()
+    found = ((name, inspect.getattr_static(base, name)) for name in dir(base) if name[0] != "_")
+    # No other descriptors: what they give may be anything.
+    return frozenset(
+        name for name, one in found if inspect.isfunction(one.__func__ if isinstance(one, (staticmethod, classmethod)) else one)
+    )
 
 
 def stacks_file(life: bytes) -> str:

@@ -13,7 +13,6 @@ import threading
 from typing import Any
 
 from ganglion.imperative.errors import format_exception
-from ganglion.imperative.frames import encode_record
 from ganglion.imperative.life import Life, Spec
 from ganglion.imperative.nameserver import NameServerProcess
 from ganglion.imperative.values import loads
@@ -58,8 +57,8 @@ def main(argv: list[str]) -> int:
             running.close()
         code = 0
     else:
-        record = base64.b64encode(encode_record(running.record())).decode("ascii")
-        code = running.run(lambda: _report(path, {"key": key, "record": record}))
+        report = {"key": key, **running.started()}
+        code = running.run(lambda: _report(path, report))
     _leave(code)
     return code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -335,9 +335,14 @@ class Futures:
         return call
 
 
-def proxy_of(record: Record, nsaddr: SocketAddress, *, safe: bool | None) -> Proxy:
-    """A proxy to an agent that is known to run. No method of the class: it would hide a member of this name."""
+def proxy_of(record: Record, nsaddr: SocketAddress, *, safe: bool | None, methods: Iterable[str] = ()) -> Proxy:
+    """A proxy to an agent that is known to run. No method of the class: it would hide a member of this name.
+
+    Args:
+        methods: names that are known to be methods; of others the agent is asked, over a connection of their own.
+    """
     made = Proxy.__new__(Proxy)
     made.__setstate__((record.name, nsaddr, bool(config["SAFE"] if safe is None else safe)))
     object.__setattr__(made, "_record", record)
+    made._methods.update(methods)  # noqa: SLF001 - this is the class's own function
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from ganglion import Agent, run_agent, run_nameserver
 from ganglion.codecs.errors import EncodeError
+from ganglion.imperative import calls
 from ganglion.imperative import host as hosts
 from ganglion.imperative.errors import AgentStartError
 from ganglion.local.spawner import Program, Spawner, SpawnerError
@@ -35,6 +37,30 @@ class Broken(Agent):
 
     def on_init(self) -> None:
         raise LookupError("no such luck")
+
+
+class Shaped(Agent):
+    """Members of all kinds."""
+
+    def on_init(self) -> None:
+        setattr(self, "hidden", 5)  # noqa: B010 - a method, for mypy
+
+    def hidden(self) -> int:
+        return 6
+
+    @functools.cached_property
+    def lazy(self) -> int:
+        return 7
+
+    @property
+    def asked(self) -> int:
+        return 8
+
+    @staticmethod
+    def fixed() -> int:
+        return 9
+
+    wrapped = staticmethod(int)
 
 
 def _is_alive(pid: int) -> bool:
@@ -115,3 +141,13 @@ def test_a_forking_process_that_cannot_start_ends_what_is_asked_of_it() -> None:
             spawner.close()
 
     assert asyncio.run(scenario()) == -9
+
+
+def test_a_method_of_the_class_is_called_without_asking_first(stage: Stage) -> None:
+    agent = stage.agent("x", base=Shaped)
+    assert agent.fixed() == 9
+    # To ask would take a connection of its own.
+    record = stage.ns.lookup("x")
+    assert record is not None
+    assert record.control not in calls._connections()._open
+    assert (agent.hidden, agent.lazy, agent.asked, agent.wrapped()) == (5, 7, 8, 0)
