@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ganglion.imperative.ahead import ROLE, Ahead
 from ganglion.imperative.errors import AgentStartError
 from ganglion.imperative.leftovers import MIN_AGE_SECONDS, sweep
 from ganglion.imperative.secret import join_secret
@@ -102,6 +104,7 @@ class Host:
         self._thread: threading.Thread | None = None
         self._spawner: Spawner | None = None
         self._server: asyncio.Server | None = None
+        self._ahead: Ahead | None = None
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_again = False
         self._closed = False
@@ -122,14 +125,13 @@ class Host:
 
     # -- processes
 
-    def spawn(self, role: str, payload: Any) -> Child:
+    def spawn(self, role: str, payload: bytes) -> Child:
         """Fork a process that runs `ganglion.imperative.main`.
 
         Args:
             role: `agent` or `nameserver`.
-            payload: what it is made of.
+            payload: what it is made of, encoded.
         Raises:
-            EncodeError: the payload cannot travel.
             AgentStartError: no process can be started.
         """
         self._ensure()
@@ -137,17 +139,23 @@ class Host:
         assert self._spawner is not None
         # Made here when it is missing, not by several children at once.
         join_secret()
+        environ = dict(os.environ)
         context = {
-            "environ": dict(os.environ),
+            "environ": environ,
             "path": list(sys.path),
             "cwd": str(Path.cwd()),
             "report": str(self._socket),
             "config": dict(config),
         }
-        body = base64.b64encode(dumps((context, payload))).decode("ascii")
+        surroundings, body = (base64.b64encode(part).decode("ascii") for part in (dumps(context), payload))
         child = Child()
         child.abandon = lambda: self.kill(child)
-        program = Program(env=dict(os.environ), entry="imperative", argv=(role, body))
+        self.adopt(child)
+        key = self._expect(child)
+
+        def program(role: str, body: str, key: str) -> Program:
+            return Program(env=environ, entry="imperative", argv=(role, surroundings, body, key))
+
         for stream in (sys.stdout, sys.stderr):
             # What was written before must come before what the child writes.
             with contextlib.suppress(AttributeError, OSError, ValueError):
@@ -155,21 +163,23 @@ class Host:
 
         def start() -> None:
             assert self._spawner is not None
+            assert self._ahead is not None
 
             def ended(code: int) -> None:
                 self.release(child)
                 self._by_id.pop(child.id, None)
-                self._expected.pop(child_key, None)
+                self._expected.pop(key, None)
                 child.finish(code)
                 if code != 0:
                     self._sweep_soon()
 
-            child.id = self._spawner.spawn(program, 1, ended, 2)
+            made = self._ahead.give(surroundings, body, key, ended) if role == "agent" else None
+            child.id = made or self._spawner.spawn(program(role, body, key), 1, ended, 2)
             self._by_id[child.id] = child
+            if role == "agent":
+                another = _random_key()
+                self._ahead.order(surroundings, program(ROLE, "", another), another)
 
-        self.adopt(child)
-        child_key = self._expect(child)
-        program = Program(env=program.env, entry=program.entry, argv=(*program.argv, child_key))
         self._loop.call_soon_threadsafe(start)
         return child
 
@@ -179,7 +189,7 @@ class Host:
         return self._folder.path / "reports.sock"
 
     def _expect(self, child: Child) -> str:
-        key = os.urandom(8).hex()
+        key = _random_key()
         self._expected[key] = child
         return key
 
@@ -208,6 +218,7 @@ class Host:
         async def begin() -> None:
             assert self._spawner is not None
             self._spawner.attach()
+            self._ahead = Ahead(self._spawner)
             self._server = await asyncio.start_unix_server(self._hear, self._socket, limit=1 << 24)
             # Of programs that were killed with all their agents.
             self._sweep_soon()
@@ -223,7 +234,13 @@ class Host:
             async with asyncio.timeout(START_SECONDS):
                 line = await reader.readline()
             report = json.loads(line)
-            child = self._expected.pop(str(report.get("key")), None)
+            key = str(report.get("key"))
+            if report.get("ahead"):
+                assert self._ahead is not None
+                # Descriptors go with what it is sent; asyncio's streams cannot do that.
+                self._ahead.arrived(key, socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())))
+                return
+            child = self._expected.pop(key, None)
             if child is not None:
                 child.tell(report)
         except (ValueError, OSError, TimeoutError):
@@ -303,6 +320,8 @@ class Host:
                 assert self._spawner is not None
                 if self._server is not None:
                     self._server.close()
+                if self._ahead is not None:
+                    self._ahead.close()
                 self._spawner.close()
                 loop.stop()
 
@@ -312,6 +331,10 @@ class Host:
                 loop.close()
         if self._folder is not None:
             self._folder.remove()
+
+
+def _random_key() -> str:
+    return os.urandom(8).hex()
 
 
 def end_by_force(life: bytes) -> None:

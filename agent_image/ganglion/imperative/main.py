@@ -1,4 +1,4 @@
-"""Entry of the processes of `run_agent` and `run_nameserver`: `main([role, payload, key])`."""
+"""Entry of the processes of `run_agent` and `run_nameserver`: `main([role, surroundings, payload, key])`, the middle two in base64."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import Any
 
+from ganglion.imperative import ahead
 from ganglion.imperative.errors import format_exception
 from ganglion.imperative.life import Life, Spec
 from ganglion.imperative.nameserver import NameServerProcess
@@ -36,13 +37,18 @@ def _report(path: str, report: dict[str, Any], *, last: bool = False) -> None:
 
 def main(argv: list[str]) -> int:
     """Run an agent or a name server until it ends; the exit code."""
-    role, body, key = argv
-    sys.argv = [f"ganglion {role}"]
+    role, surroundings, body, key = argv
     path = ""
     try:
         # The spec's own loading needs the caller's path, so it comes in two parts.
-        context, payload = _load(body)
-        path = context["report"]
+        path = _surround(loads(base64.b64decode(surroundings)))
+        payload = base64.b64decode(body)
+        if role == ahead.ROLE:
+            told = ahead.wait_for_agent(path, key)
+            if told is None:
+                return 0
+            role, (payload, key) = "agent", told
+        sys.argv = [f"ganglion {role}"]
         running = _nameserver(payload) if role == "nameserver" else Life(loads(payload), in_process=True)
     except BaseException as error:
         if not path:
@@ -63,8 +69,8 @@ def main(argv: list[str]) -> int:
     return code
 
 
-def _load(body: str) -> tuple[dict[str, Any], bytes]:
-    context, payload = loads(base64.b64decode(body))
+def _surround(context: dict[str, Any]) -> str:
+    """Give this process the surroundings that its parent asks for; where to report."""
     os.environ.clear()
     os.environ.update(context["environ"])
     sys.path[:] = context["path"]
@@ -73,7 +79,7 @@ def _load(body: str) -> tuple[dict[str, Any], bytes]:
     from ganglion.imperative import settings
 
     settings.config.update(context["config"])
-    return context, payload
+    return str(context["report"])
 
 
 def _nameserver(payload: bytes) -> NameServerProcess:

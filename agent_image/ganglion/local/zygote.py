@@ -73,7 +73,7 @@ def _die_with_parent(parent: int) -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+def receive_request(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """One request; None at the end of the stream. The header is read alone, so that descriptors cannot mix with the next request's."""
     descriptors = array.array("i")
     header = b""
@@ -120,7 +120,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for module in modules:
             while select.select([self._connection], [], [], 0)[0]:
-                request = _receive(self._connection)
+                request = receive_request(self._connection)
                 if request is None:
                     break
                 job = self._handle(*request)
@@ -147,7 +147,7 @@ class Zygote:
             if self._events in ready:
                 self._flush()
             if self._connection.fileno() in ready:
-                request = _receive(self._connection)
+                request = receive_request(self._connection)
                 if request is None:
                     self._kill_all()
                     return None
