@@ -126,7 +126,7 @@ def test_a_watch_of_on_init_is_told_when_the_loop_runs(stage: Stage) -> None:
 
 def test_a_killed_process_is_told_at_once_and_a_frozen_one_after_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (leases, nameserver):
-        monkeypatch.setattr(module, "LEASE_SECONDS", 3.0)
+        monkeypatch.setattr(module, "LEASE_SECONDS", 5.0)
     ns = run_nameserver(backend="thread")
     guard, killed, frozen = run_agent("guard", base=Guard), run_agent("killed"), run_agent("frozen")
     for name in ("killed", "frozen"):
@@ -136,7 +136,7 @@ def test_a_killed_process_is_told_at_once_and_a_frozen_one_after_its_lease(monke
     os.kill(pids[1], signal.SIGSTOP)
     os.kill(pids[0], signal.SIGKILL)
     heard(guard, ("killed", "Killed"))
-    heard(guard, ("frozen", "LeaseEnded"), timeout=20)
+    heard(guard, ("frozen", "LeaseEnded"), timeout=30)
     # It lives on, and comes back; when it ends it is the same life, which was told.
     os.kill(pids[1], signal.SIGCONT)
     wait_for(lambda: "frozen" in ns.agents(), what="its next beat")
@@ -164,10 +164,10 @@ def test_ends_while_the_name_server_was_gone(monkeypatch: pytest.MonkeyPatch) ->
         os.kill(pids[name], signal.SIGKILL)
         wait_for(lambda: not Path(f"/proc/{pids[name]}").exists(), what="its end")  # noqa: B023
     for module in (leases, nameserver):
-        monkeypatch.setattr(module, "LEASE_SECONDS", 3.0)
+        monkeypatch.setattr(module, "LEASE_SECONDS", 5.0)
     ns = run_nameserver(ns.addr(), backend="thread")
     run_agent("comes")
-    heard(guard, ("comes", "Replaced"), ("dies", "LeaseEnded"), timeout=20)
+    heard(guard, ("comes", "Replaced"), ("dies", "LeaseEnded"), timeout=30)
     wait_for(lambda: "stays" in ns.agents(), what="the one that stays to come back")
     agents["stays"].shutdown()
     heard(guard, ("stays", "Shutdown"))
