@@ -20,9 +20,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +96,61 @@ def await_count(count: Callable[[], int], wanted: int, what: str) -> None:
     wait_for(lambda: count() >= wanted, timeout=DEADLINE_SECONDS, what=what, interval=0.5)
 
 
-def ready(cluster: Cluster, plural: str, wanted: str) -> int:
-    """Objects whose column Ready says `wanted`, as kubectl would print them: whole objects by the thousand are work for the API server.
+class Arrivals:
+    """A watch that counts objects whose column Ready says `wanted`.
+
+    Rows as `kubectl get --watch` would print them: lists of a thousand whole objects, twice a second, would cost the API server as much as
+    some of the work that is measured, and more for custom resources than for StatefulSets.
 
     Arguments:
         wanted: `1/1` for StatefulSets, `True` for Agents.
+        count: objects to wait for.
     """
-    request = urllib.request.Request(cluster.server.url + cluster.path(plural) + "?includeObject=None")
-    request.add_header("Authorization", f"Bearer {cluster.server.token}")
-    request.add_header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
-    context = ssl.create_default_context(cafile=str(cluster.server.ca))
-    with urllib.request.urlopen(request, timeout=30, context=context) as answer:
-        table = json.loads(answer.read())
-    column = next(number for number, definition in enumerate(table["columnDefinitions"]) if definition["name"] == "Ready")
-    return sum(row["cells"][column] == wanted for row in table["rows"] if row["cells"][0] != NAME_SERVER["metadata"]["name"])
+
+    def __init__(self, cluster: Cluster, plural: str, wanted: str, count: int) -> None:
+        self._wanted, self._count, self._plural = wanted, count, plural
+        self._ready: set[str] = set()
+        self._ended = threading.Event()
+        self._error: Exception | None = None
+        _, listed = cluster.server.request("GET", cluster.path(plural) + "?limit=1")
+        query = f"?watch=1&includeObject=None&timeoutSeconds={DEADLINE_SECONDS:.0f}&resourceVersion={listed['metadata']['resourceVersion']}"
+        request = urllib.request.Request(cluster.server.url + cluster.path(plural) + query)
+        request.add_header("Authorization", f"Bearer {cluster.server.token}")
+        request.add_header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        context = ssl.create_default_context(cafile=str(cluster.server.ca))
+        self._answer = urllib.request.urlopen(request, timeout=DEADLINE_SECONDS, context=context)
+        threading.Thread(target=self._read, name=f"watch of {plural}", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            with self._answer as answer:
+                self._error = self._follow(answer)
+        except (OSError, ValueError, LookupError) as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def _follow(self, lines: Iterable[bytes]) -> Exception | None:
+        """Read until all are Ready; returns what went wrong."""
+        column = 0
+        for line in lines:
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                return RuntimeError(f"watch of {self._plural}: {event['object']}")
+            # Only the first table has a header.
+            header = [definition["name"] for definition in event["object"].get("columnDefinitions") or ()]
+            column = header.index("Ready") if header else column
+            self._ready.update(row["cells"][0] for row in event["object"]["rows"] if row["cells"][column] == self._wanted)
+            if len(self._ready) >= self._count:
+                return None
+        return RuntimeError(f"the watch of {self._plural} ended with {len(self._ready)} of {self._count} Ready")
+
+    def wait(self) -> None:
+        """Return when all are Ready."""
+        if not self._ended.wait(DEADLINE_SECONDS):
+            raise TimeoutError(f"{self._plural}: {len(self._ready)} of {self._count} Ready after {DEADLINE_SECONDS:.0f} s")
+        if self._error is not None:
+            raise self._error
 
 
 def cpu_seconds(pid: int) -> float:
@@ -163,9 +205,11 @@ def round_of_agents(server: ApiServer, count: int) -> dict[str, Any]:
             cluster.apply(json.dumps(CHANNEL))
             wait_for(lambda: cluster.need("nameservers", "zoo").get("status", {}).get("publicKey"), timeout=60, what="keys")
 
+            arrivals = Arrivals(cluster, "agents", "True", count)
+
             def work() -> None:
                 post(cluster, "agents", [agent(number) for number in range(count)])
-                await_count(lambda: ready(cluster, "agents", "True"), count, "Agents Ready")
+                arrivals.wait()
 
             seconds, busy = timed(server, work)
             cpu, peak = usage(process)
@@ -191,10 +235,11 @@ def round_of_plain(server: ApiServer, count: int, template: dict[str, Any]) -> t
     with server.namespace("plain") as name:
         cluster = Cluster(server, name)
         cluster.apply(json.dumps(PLAIN_SERVICE))
+        arrivals = Arrivals(cluster, "statefulsets", "1/1", count)
 
         def work() -> None:
             post(cluster, "statefulsets", [plain(number, template) for number in range(count)])
-            await_count(lambda: ready(cluster, "statefulsets", "1/1"), count, "StatefulSets ready")
+            arrivals.wait()
 
         seconds = timed(server, work)
         cluster.server.kubectl("delete", "statefulsets", "--all", "-n", name, "--wait=false")
