@@ -174,7 +174,7 @@ class Store:
         return changes
 
     def _put(self, kind: Kind, key: Key, raw: Body, old: Entry | None, looked_up: float | None) -> Change:
-        body = trim(kind, raw)
+        body = trim(kind, raw, old.body if old is not None else None)
         new = Entry(key, body, owner_key(kind, body), looked_up)
         if old is not None:
             self._drop(old)

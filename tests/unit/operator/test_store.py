@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganglion_operator.core.kinds import AGENT, CONFIGMAP, POD, Key
+from ganglion_operator.core.kinds import AGENT, CONFIGMAP, POD, STATEFULSET, Key
+from ganglion_operator.core.trim import spec_of
 from ganglion_operator.engine.store import Store
 from tests.support.objects import agent, pod
 
@@ -33,6 +34,31 @@ def test_stale_pictures_are_ignored() -> None:
     entry = store.get(KEY)
     assert entry is not None
     assert entry.body["spec"]["replicas"] == 2
+
+
+def test_a_workload_keeps_one_text_of_its_spec_until_the_spec_changes() -> None:
+    store = Store()
+    key = Key("StatefulSet", "default", "worker")
+
+    def picture(version: int, generation: int | None, replicas: int, uid: str = "u") -> dict[str, Any]:
+        metadata = {"name": "worker", "namespace": "default", "uid": uid, "resourceVersion": str(version), "generation": generation}
+        return {"metadata": metadata, "spec": {"replicas": replicas}, "status": {"replicas": version}}
+
+    def stored(body: dict[str, Any]) -> dict[str, Any]:
+        assert store.apply(STATEFULSET, body) is not None
+        entry = store.get(key)
+        assert entry is not None
+        return entry.body
+
+    first = stored(picture(1, 1, 2))
+    again = stored(picture(2, 1, 2))
+    assert again["status"] == {"replicas": 2}
+    assert again["specText"] is first["specText"]
+    assert spec_of(stored(picture(3, 2, 5))) == {"replicas": 5}
+    # Another life begins to count anew, and not every kind counts.
+    assert spec_of(stored(picture(4, 2, 6, uid="other"))) == {"replicas": 6}
+    assert spec_of(stored(picture(5, None, 7, uid="other"))) == {"replicas": 7}
+    assert spec_of(stored(picture(6, None, 8, uid="other"))) == {"replicas": 8}
 
 
 def test_a_deletion_is_not_undone_by_an_older_picture() -> None:
