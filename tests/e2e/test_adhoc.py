@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -230,6 +232,11 @@ def test_a_domain_forbids_them_until_it_says_otherwise(operator: KindCluster, na
         raise
 
 
+def forwarder(pid: int) -> int:
+    """Process id of the kubectl that `ganglion connect` runs."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0])
+
+
 def test_a_program_outside_of_the_cluster_takes_part(operator: KindCluster, namespace: str, tmp_path: Path) -> None:
     domain = Domain(operator, namespace)
     domain.create(*stage(1))
@@ -257,16 +264,29 @@ def test_a_program_outside_of_the_cluster_takes_part(operator: KindCluster, name
         )
         with subprocess.Popen([*connect, "theatre"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
             assert waiting.stdout is not None
-            names = [waiting.stdout.readline().removeprefix("export ").partition("=")[0] for _ in range(5)]
-            assert names == [
+            exported = dict(shlex.split(waiting.stdout.readline())[1].split("=", 1) for _ in range(5))
+            assert list(exported) == [
                 "GANGLION_NAMESERVER_ADDRESS",
                 "GANGLION_RELAY",
                 "GANGLION_REMOTE_CODE",
                 "GANGLION_JOIN_SECRET_FILE",
                 "GANGLION_CONNECTED",
             ]
+            os.kill(forwarder(waiting.pid), signal.SIGKILL)
+            # The same address answers again by itself.
+            seen = subprocess.run(
+                [sys.executable, "-c", "import ganglion; print(ganglion.NSProxy(timeout=60).proxy('host-stage-0', timeout=60).ping())"],
+                env={**environment, **exported},
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=False,
+            )
+            assert seen.stdout.strip() == "pong", seen.stderr
             waiting.send_signal(signal.SIGINT)
             assert waiting.wait(30) == 130
+            assert waiting.stderr is not None
+            assert "the forwarded ports were cut; opening them again" in waiting.stderr.read()
         unknown = subprocess.run([*connect, "nobody"], env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert unknown.returncode == 1
         assert '"nobody" not found' in unknown.stderr
