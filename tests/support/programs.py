@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ import zmq
 from tests.support.wait import wait_for
 
 SOURCES = Path(__file__).parents[1] / "programs"
+PROGRAMS = Path(__file__).parents[2] / ".state" / "programs"
 Language = Literal["c", "python"]
 
 
@@ -40,9 +41,15 @@ def _compile(program: Path, library: Path | None, rpath: str) -> None:
 @functools.cache
 def compiled() -> str:
     """Path of the compiled C program; linked to the libzmq that pyzmq uses, so that nothing else needs to be installed."""
-    program = Path(tempfile.mkdtemp(prefix="gprog")) / "plain"
     library = _libzmq()
-    _compile(program, library, str(library.parent) if library is not None else "")
+    made_of = (SOURCES / "plain.c").read_bytes() + str(library).encode()
+    program = PROGRAMS / f"plain-{hashlib.sha256(made_of).hexdigest()[:12]}"
+    if not program.exists():
+        PROGRAMS.mkdir(parents=True, exist_ok=True)
+        # Several processes of one test run come here at the same time: each one compiles for itself, and the last one's stays.
+        own = program.with_suffix(f".{os.getpid()}")
+        _compile(own, library, str(library.parent) if library is not None else "")
+        own.replace(program)
     return str(program)
 
 
