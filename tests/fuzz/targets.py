@@ -26,7 +26,7 @@ from ganglion.imperative.envelope import MAGIC, EnvelopeError, open_envelope
 from ganglion.imperative.errors import SignatureError
 from ganglion.imperative.nameserver import NameServerProcess
 from ganglion.imperative.signing import Verifier
-from ganglion.wire import admin, control, frames, join
+from ganglion.wire import admin, control, frames, join, published
 
 LOADS_CODE = frozenset(
     {"import", "exec", "compile", "pickle.find_class", "marshal.loads", "os.system", "subprocess.Popen", "os.exec", "open"}
@@ -174,6 +174,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "wire-data": only((frames.FrameError,), frames.decode_data),
     "wire-ack": only((frames.FrameError,), frames.decode_ack),
     "wire-reply": only((frames.FrameError,), frames.decode_reply),
+    "wire-sync-request": only((frames.FrameError,), published.decode_request),
+    "wire-sync-reply": only((frames.FrameError,), published.decode_reply),
     "wire-control": only((frames.FrameError,), frames.decode_control),
     "wire-join": only((join.JoinError,), join.decode_join),
     "control": only((GanglionError, ValueError), control.decode),

@@ -143,7 +143,7 @@ class World:
         self.members: list[Member] = []
 
     def add(self, name: str, role: str, mode: Mode, *, bind: bool, handler: Callable[..., Any] | None = None, **other: Any) -> Member:
-        spec = {key: other.pop(key) for key in ("topics", "polled") if key in other}
+        spec = {key: other.pop(key) for key in ("topics", "polled", "mark", "on_reply") if key in other}
         fields = {"delivery": "BestEffort", "linger_seconds": 0.0} | other
         member = Member(name, channel(role.lower(), "c", role, bind=bind, **fields), self.driver, mode, self.tmp_path / name)
         self.members.append(member)

@@ -119,6 +119,14 @@ BAD: tuple[Bad, ...] = (
     Bad("dealers that are not acknowledged", channel(pattern="DealerRouter", delivery="BestEffort"), "spec.delivery"),
     Bad("barrier of dealers", channel(pattern="DealerRouter", barrier={"peers": 1}), "spec.barrier"),
     Bad("router without the SDK", container(channels=[link(), link("talk", "Router")]), "spec.channels"),
+    Bad("subscriber of a SyncPub that binds", channel(pattern="SyncPub", bind="SyncSub"), "spec.bind"),
+    Bad("SyncPub that is acknowledged", channel(pattern="SyncPub", delivery="AtLeastOnce"), "spec.delivery"),
+    Bad("barrier of a SyncPub", channel(pattern="SyncPub", barrier={"peers": 1}), "spec.barrier"),
+    Bad("SyncPub that drops", channel(pattern="SyncPub", overflow="DropNewest"), "spec.overflow"),
+    Bad("reply type of a SyncPub", channel(pattern="SyncPub", codec="Protobuf", messageType="a.B", replyType="a.C"), "spec.replyType"),
+    Bad("topics of a SyncPub", agent(channels=[link("feed", "SyncPub", topics=["a"])]), "spec.channels[0]"),
+    Bad("plain program that is a SyncSub", container(channels=[link("feed", "SyncSub", handler=None)]), "spec.channels"),
+    Bad("plain program that is a SyncPub", container(channels=[link("feed", "SyncPub", handler=None)]), "spec.channels"),
     Bad("acknowledged publication", channel(pattern="PubSub", delivery="AtLeastOnce"), "spec.delivery"),
     Bad("unknown delivery", channel(delivery="Durable"), "spec.delivery"),
     Bad("dead letters of a publication", channel(pattern="PubSub", deadLetter={"name": "letters"}), "spec.deadLetter"),
@@ -295,6 +303,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "handlers of dealers and routers": agent(channels=[link("left", "Router", handler="work"), link("right", "Dealer", handler="work")]),
     "a dealer of its own": container(channels=[link("talk", "Dealer")]),
     "handlers of a pair": agent(channels=[link("left", "Binder", handler="work"), link("right", "Connector", handler="work")]),
+    "everything of a SyncPub": channel(pattern="SyncPub", bind="SyncPub", maxBinders=2, delivery="BestEffort", codec="Protobuf", messageType="a.B"),
+    "handlers of a SyncPub": agent(
+        channels=[
+            link("feed", "SyncPub", handler="answer"), link("one", "SyncSub", handler="heard", topics=["a"]),
+            link("two", "SyncSub", topicHandlers=[{"topic": "a", "handler": "heard"}]),
+        ]
+    ),
     "messages of a type": channel(codec="Protobuf", messageType="shop.orders.Order_1"),
     "requests and replies of types": channel(pattern="RequestReply", codec="Protobuf", messageType="Order", replyType="shop.Receipt"),
     "signed code": name_server(remoteCode="Signed"),

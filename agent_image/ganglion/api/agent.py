@@ -42,13 +42,14 @@ class AgentChannel(Model):
     channel_ref: Ref = Field(description="The Channel, in the same namespace and of the same NameServer.")
     role: Role = Field(description="The agent's role; must be one of the pattern's two.")
     handler: Identifier | None = Field(
-        default=None, description="Method or function called with each message (Pull, Sub, Rep, Binder, Connector, Router, Dealer)."
+        default=None,
+        description="Method or function called with each message (Pull, Sub, Rep, Binder, Connector, Router, Dealer, SyncSub), or with each request (SyncPub).",
     )
     topics: Annotated[tuple[Topic, ...], Field(max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"})] | None = Field(
-        default=None, description="Sub: topic prefixes to subscribe to; default everything."
+        default=None, description="Sub, SyncSub: topic prefixes to subscribe to; default everything."
     )
     topic_handlers: Annotated[tuple[TopicHandler, ...], Field(max_length=64, json_schema_extra=list_map("topic"))] | None = Field(
-        default=None, description="Sub: a handler for each topic prefix, instead of `handler` and `topics`."
+        default=None, description="Sub, SyncSub: a handler for each topic prefix, instead of `handler` and `topics`."
     )
     speaks: Literal["Sdk", "Plain"] | None = Field(
         default=None,

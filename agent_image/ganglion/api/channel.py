@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints
 
 from ganglion.api.base import Conditions, Model, Ref, Resource
 
-Pattern = Literal["PushPull", "PubSub", "RequestReply", "Pair", "DealerRouter"]
-Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector", "Router", "Dealer"]
+Pattern = Literal["PushPull", "PubSub", "RequestReply", "Pair", "DealerRouter", "SyncPub"]
+Role = Literal["Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector", "Router", "Dealer", "SyncPub", "SyncSub"]
 Codec = Literal["MsgPack", "MsgPackBlosc", "Json", "Raw", "Protobuf", "Pickle", "Dill"]
 MessageType = Annotated[
     str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$")
@@ -22,9 +22,10 @@ ROLES: dict[str, tuple[Role, Role]] = {
     "RequestReply": ("Rep", "Req"),
     "Pair": ("Binder", "Connector"),
     "DealerRouter": ("Router", "Dealer"),
+    "SyncPub": ("SyncPub", "SyncSub"),
 }
 """Roles of each pattern, default binder first."""
-BOTH_WAYS: frozenset[str] = frozenset({"Binder", "Connector", "Router", "Dealer"})
+BOTH_WAYS: frozenset[str] = frozenset({"Binder", "Connector", "Router", "Dealer", "SyncPub", "SyncSub"})
 """Roles that send and receive under one alias."""
 SENDING: frozenset[str] = BOTH_WAYS | {"Push", "Pub", "Req"}
 RECEIVING: frozenset[str] = BOTH_WAYS | {"Pull", "Sub", "Rep"}
@@ -48,11 +49,12 @@ class ChannelSpec(Model):
     pattern: Pattern = Field(
         description="PushPull: work is shared out. PubSub: everybody gets what they subscribed to. RequestReply: one answer each."
         " Pair: two replicas, one in each role, send to each other under one alias. DealerRouter: Dealers send to any Router, a Router to the one"
-        " Dealer that it names. Immutable."
+        " Dealer that it names. SyncPub: as PubSub, and a subscriber may send requests, whose replies come to it alone, in their place among the"
+        " publications. Immutable."
     )
     bind: Role | None = Field(
         default=None,
-        description="The role that listens; every replica of the other role connects to every listener. Default: Push, Pub, Rep, Router. Of a Pair always Binder.",
+        description="The role that listens; every replica of the other role connects to every listener. Default: Push, Pub, Rep, Router, SyncPub. Of a Pair always Binder, of a SyncPub always SyncPub.",
     )
     max_binders: int | None = Field(
         default=None, ge=1, le=10000, description="Most replicas that may take the binding role; default: no limit."
@@ -63,7 +65,7 @@ class ChannelSpec(Model):
     )
     message_type: MessageType | None = Field(
         default=None,
-        description="With `codec: Protobuf`: full name of the messages, e.g. `shop.Order`; with `pattern: RequestReply` of the requests. SDK agents import the module that protoc has generated.",
+        description="With `codec: Protobuf`: full name of the messages, e.g. `shop.Order`; with `pattern: RequestReply` of the requests, with `SyncPub` of publications, requests and replies alike. SDK agents import the module that protoc has generated.",
     )
     reply_type: MessageType | None = Field(
         default=None, description="With `codec: Protobuf` and `pattern: RequestReply`: full name of the replies' messages."

@@ -43,9 +43,9 @@ _CHANNEL = (
         "spec",
         "!has(self.bind) || (self.pattern == 'PushPull' && self.bind in ['Push', 'Pull']) || (self.pattern == 'PubSub' && self.bind in ['Pub', 'Sub'])"
         " || (self.pattern == 'RequestReply' && self.bind in ['Rep', 'Req']) || (self.pattern == 'Pair' && self.bind == 'Binder')"
-        " || (self.pattern == 'DealerRouter' && self.bind in ['Router', 'Dealer'])",
-        "`bind` must be a role of the pattern: Push or Pull, Pub or Sub, Rep or Req, Router or Dealer; of a Pair, Binder",
-        lambda s: not has(s, "bind") or (s["bind"] in ROLES[s["pattern"]] and s["bind"] != "Connector"),
+        " || (self.pattern == 'DealerRouter' && self.bind in ['Router', 'Dealer']) || (self.pattern == 'SyncPub' && self.bind == 'SyncPub')",
+        "`bind` must be a role of the pattern: Push or Pull, Pub or Sub, Rep or Req, Router or Dealer; of a Pair, Binder; of a SyncPub, SyncPub",
+        lambda s: not has(s, "bind") or (s["bind"] in ROLES[s["pattern"]] and s["bind"] not in ("Connector", "SyncSub")),
         field="bind",
     ),
     Rule(
@@ -72,15 +72,15 @@ _CHANNEL = (
     Rule(
         "spec",
         "!has(self.barrier) || self.pattern in ['PushPull', 'PubSub']",
-        "`barrier` must go with `pattern: PushPull` or `pattern: PubSub`; elsewhere a message waits for its receiver anyway",
+        "`barrier` must go with `pattern: PushPull` or `pattern: PubSub`; elsewhere a message waits for its receiver, or a receiver asks for what it missed",
         lambda s: not has(s, "barrier") or s["pattern"] in ("PushPull", "PubSub"),
         field="barrier",
     ),
     Rule(
         "spec",
-        "self.overflow == 'Block' || self.pattern != 'RequestReply'",
+        "self.overflow == 'Block' || !(self.pattern in ['RequestReply', 'SyncPub'])",
         "`overflow: DropNewest` must go with `pattern: PushPull`, `PubSub`, `Pair` or `DealerRouter`",
-        lambda s: s["overflow"] == "Block" or s["pattern"] != "RequestReply",
+        lambda s: s["overflow"] == "Block" or s["pattern"] not in ("RequestReply", "SyncPub"),
         field="overflow",
     ),
     Rule(
@@ -121,14 +121,14 @@ _ONE_CHANNEL = (
     ),
     Rule(
         "spec.channels[]",
-        "self.role == 'Sub' || (!has(self.topics) && !has(self.topicHandlers))",
-        "`topics` and `topicHandlers` must go with `role: Sub`",
-        lambda c: c["role"] == "Sub" or (not has(c, "topics") and not has(c, "topicHandlers")),
+        "self.role in ['Sub', 'SyncSub'] || (!has(self.topics) && !has(self.topicHandlers))",
+        "`topics` and `topicHandlers` must go with `role: Sub` or `role: SyncSub`",
+        lambda c: c["role"] in ("Sub", "SyncSub") or (not has(c, "topics") and not has(c, "topicHandlers")),
     ),
     Rule(
         "spec.channels[]",
-        "!has(self.handler) || self.role in ['Pull', 'Sub', 'Rep', 'Binder', 'Connector', 'Router', 'Dealer']",
-        "`handler` must go with a receiving role: Pull, Sub, Rep, Binder, Connector, Router or Dealer",
+        "!has(self.handler) || self.role in ['Pull', 'Sub', 'Rep', 'Binder', 'Connector', 'Router', 'Dealer', 'SyncPub', 'SyncSub']",
+        "`handler` must go with a receiving role: Pull, Sub, Rep, Binder, Connector, Router, Dealer, SyncPub or SyncSub",
         lambda c: not has(c, "handler") or c["role"] in RECEIVING,
         field="handler",
     ),
@@ -225,6 +225,13 @@ _AGENT = (
         "!has(self.container) || self.channels.all(c, c.role != 'Router')",
         "channels of a `container` agent must not have `role: Router`; plain ZeroMQ sockets cannot name a Dealer: use `class`, or be a Dealer",
         lambda s: not has(s, "container") or all(c["role"] != "Router" for c in s["channels"]),
+        field="channels",
+    ),
+    Rule(
+        "spec",
+        "!has(self.container) || self.channels.all(c, !(c.role in ['SyncPub', 'SyncSub']))",
+        "channels of a `container` agent must not have the roles SyncPub and SyncSub, which need the SDK; use a PubSub and a RequestReply",
+        lambda s: not has(s, "container") or all(c["role"] not in ("SyncPub", "SyncSub") for c in s["channels"]),
         field="channels",
     ),
     *_ONE_CHANNEL,

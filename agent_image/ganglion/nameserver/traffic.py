@@ -156,7 +156,7 @@ class TrafficBook:
 
 
 def both_ways(one: ChannelCount, back: ChannelCount) -> ChannelCount:
-    """Totals of a Pair, or of Dealers and Routers, from those of its two directions; it has ended when both have."""
+    """Totals of a channel from those of its two directions; it has ended when both have."""
     sums = {name: getattr(one, name) + getattr(back, name) for name in one.__struct_fields__ if name not in ("name", "ended")}
     return structs.replace(one, **sums, ended=one.ended and back.ended)
 
@@ -185,6 +185,6 @@ def _unaccounted(channel: str, domain: Domain, sums: _Sums) -> int:
     if declared is None or declared.delivery != "BestEffort":
         return 0
     owed = sums.accepted - sums.dropped
-    if declared.pattern == "PubSub":
+    if declared.pattern in ("PubSub", "SyncPub"):
         return sum(max(0, owed - delivered) for delivered in sums.by_receiver.values())
     return max(0, owed - sums.delivered)

@@ -161,8 +161,10 @@ def _code(agent: Agent, view: DomainView) -> Verdict | None:
 
 def _wire_leg(entry: AgentChannel, alias: str, leg: Leg, channel: Channel, plan: ChannelPlan, agent: Agent) -> ChannelWiring:
     spec = channel.spec
-    handlers = entry.topic_handlers or ()
-    both = entry.role in BOTH_WAYS
+    # Of two directions, what comes in has the handler.
+    outward = entry.role in BOTH_WAYS and not leg.alias_suffix
+    handlers = () if outward else entry.topic_handlers or ()
+    topics = () if outward else entry.topics or ()
     return ChannelWiring(
         alias=f"{alias}{leg.alias_suffix}",
         channel=f"{channel.name}{leg.channel_suffix}",
@@ -170,25 +172,25 @@ def _wire_leg(entry: AgentChannel, alias: str, leg: Leg, channel: Channel, plan:
         role=leg.role,
         peer_role=leg.peer_role,
         bind=channel.binder == entry.role,
-        carrier=plan.carrier,
-        frames=plan.frames,
+        carrier="Endpoint" if leg.pattern == "RequestReply" else plan.carrier,
+        frames="Ganglion" if leg.pattern == "RequestReply" else plan.frames,
         speaks=agent.speaks(entry),
         delivery=channel.delivery,
         # Acknowledged causally in both directions, the two sides would wait for each other.
-        ack="Handler" if both and not leg.channel_suffix else spec.ack,
+        ack="Handler" if entry.role in BOTH_WAYS and leg.pattern == "PushPull" and not leg.channel_suffix else spec.ack,
         codec=spec.codec,
         message_type=spec.message_type,
-        reply_type=spec.reply_type,
+        reply_type=spec.message_type if spec.pattern == "SyncPub" and leg.pattern == "RequestReply" else spec.reply_type,
         high_water_mark=spec.high_water_mark,
         max_message_bytes=spec.max_message_bytes,
         linger_seconds=float(spec.linger_seconds),
         overflow=spec.overflow,
         barrier=BarrierWiring(peers=spec.barrier.peers, timeout_seconds=float(spec.barrier.timeout_seconds)) if spec.barrier else None,
         dead_letter=f"{DEAD_LETTER_PREFIX}{alias}" if leg.role == "Push" and plan.dead_letter is not None else None,
-        inward=f"{alias}{INWARD}" if both and leg.role == "Push" else None,
+        inward=f"{alias}{INWARD}" if outward else None,
         addressed=leg.addressed,
-        handler=None if both and leg.role == "Push" else entry.handler,
-        topics=tuple(h.topic for h in handlers) or entry.topics or ("",),
+        handler=None if outward else entry.handler,
+        topics=tuple(h.topic for h in handlers) or topics or ("",),
         topic_handlers=tuple(HandlerWiring(topic=h.topic, handler=h.handler) for h in handlers),
     )
 

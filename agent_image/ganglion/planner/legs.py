@@ -1,4 +1,4 @@
-"""The one-way channels that a role is wired to: itself, or the two directions of a Pair or of Dealers and Routers. Pure."""
+"""The channels that a role is wired to: itself, or two directions (of a Pair, of Dealers and Routers, of a SyncPub). Pure."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ _LEGS: dict[DeclaredRole, tuple[Leg, ...]] = {
     "Connector": (_BACK, _INWARD),
     "Router": (Leg("PushPull", "Push", "Pull", addressed=True), _FROM_BACK),
     "Dealer": (_BACK, _INWARD),
+    "SyncPub": (Leg("PubSub", "Pub", "Sub"), Leg("RequestReply", "Rep", "Req", channel_suffix=BACK, alias_suffix=INWARD)),
+    "SyncSub": (Leg("RequestReply", "Req", "Rep", channel_suffix=BACK), Leg("PubSub", "Sub", "Pub", alias_suffix=INWARD)),
 }
 
 

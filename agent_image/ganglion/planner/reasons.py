@@ -64,7 +64,7 @@ CONDITIONS: dict[str, dict[str, dict[str, str]]] = {
             "Filled": "Both roles have replicas.",
             **{
                 f"No{role}": f"No agent takes the role {role} yet."
-                for role in ("Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector", "Router", "Dealer")
+                for role in ("Push", "Pull", "Pub", "Sub", "Req", "Rep", "Binder", "Connector", "Router", "Dealer", "SyncPub", "SyncSub")
             },
         },
     },

@@ -53,6 +53,8 @@ class _Inlet:
         self._stream = 0
         self._seq: int | None = None
         self._bare_seq = 0
+        self._aside = 0
+        """Messages of the frame that is being handled that are no deliveries."""
         self._last = 0.0
         self._started = False
         self._closed = False
@@ -196,7 +198,8 @@ class _Inlet:
                 seq, start = seq + 1, end
         finally:
             self._seq = None
-            self.delivered += seq - head.first
+            self.delivered += seq - head.first - self._aside
+            self._aside = 0
 
     def _single(self, body: bytes, *topic: bytes) -> None:
         """Handle a bare message; its number is the order of arrival."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ganglion.runtime.proxy import rewire
 from ganglion.runtime.reactor import readable
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, ipc_endpoint, make_ipc_socket, make_socket
 from ganglion.wire.frames import MAX_BATCH_BYTES
+from ganglion.wire.published import MARK_BYTES
 from ganglion.wiring import ChannelWiring, WiringDocument
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,22 @@ _KINDS: Final = {"Push": zmq.PUSH, "Pull": zmq.PULL, "Pub": zmq.XPUB, "Sub": zmq
 """What an SDK process opens. An XPUB sends like a PUB and sees subscriptions."""
 
 
-def marker(replica: str) -> bytes:
-    """Topic that says: this replica's subscriptions have arrived."""
-    return MARKER + replica.encode()
+_MARK: Final = struct.Struct(f">{MARK_BYTES}sI")
+
+
+def marker(replica: str, mark: bytes = b"", generation: int = 0) -> bytes:
+    """Topic that says: this replica's subscriptions have arrived.
+
+    Args:
+        mark, generation: of a subscriber that asks (`ganglion.wire.published`); empty: it does not.
+    """
+    return MARKER + replica.encode() + (b"\xff" + _MARK.pack(mark, generation) if mark else b"")
+
+
+def marked(topic: bytes) -> tuple[bytes, int]:
+    """(who, generation) of a marker: the mark of a subscriber that asks, else its replica's name."""
+    replica, _, tail = topic.removeprefix(MARKER).partition(b"\xff")
+    return _MARK.unpack(tail) if len(tail) == _MARK.size else (replica, 0)
 
 
 def bound_port(socket: Socket) -> int:

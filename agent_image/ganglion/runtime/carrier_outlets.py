@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import zmq
 
 from ganglion.runtime.barrier import BarrierGate
-from ganglion.runtime.carrier_legs import MARKER, Leg, largest_batch
+from ganglion.runtime.carrier_legs import MARKER, Leg, largest_batch, marked
 from ganglion.runtime.connections import DesiredPeer
 from ganglion.runtime.errors import ChannelClosed, MessageTooLarge, SendTimeout
 from ganglion.runtime.plane import MessageId, Reply
@@ -333,8 +333,10 @@ class PubOutlet(_Outlet):
     """Pub. Subscribers that are too slow lose messages (libzmq drops them); a send blocks only behind the barrier."""
 
     def __init__(self, leg: Leg, reactor: Reactor) -> None:
-        self._waiting: deque[tuple[bytes, bytes]] = deque()
-        self._wired: frozenset[bytes] = frozenset()
+        self._waiting: deque[tuple[bytes, bytes, int]] = deque()
+        """(topic, frame, messages that it counts for)"""
+        self._wired: dict[bytes, int] = {}
+        """Who is wired → generation of its subscriptions."""
         self._seq = 0
         super().__init__(leg, reactor)
 
@@ -349,7 +351,7 @@ class PubOutlet(_Outlet):
             self._dropped += 1
             return MessageId(self.stream, seq)
         self._seq = seq + 1
-        self._waiting.append((topic, body if self._bare else encode_data(self.stream, seq, (body,))))
+        self._waiting.append((topic, body if self._bare else encode_data(self.stream, seq, (body,)), 1))
         self.flush()
         return MessageId(self.stream, seq)
 
@@ -362,7 +364,7 @@ class PubOutlet(_Outlet):
         return len(self._waiting)
 
     def _forget(self) -> int:
-        count = len(self._waiting)
+        count = sum(counts for _, _, counts in self._waiting)
         self._waiting.clear()
         return count
 
@@ -377,24 +379,29 @@ class PubOutlet(_Outlet):
             return
         waiting, send = self._waiting, self._socket.send
         while waiting:
-            topic, frame = waiting.popleft()
+            topic, frame, counts = waiting.popleft()
             send(topic, NOBLOCK_MORE)
             send(frame, NOBLOCK)
-            self._sent += 1
+            self._sent += counts
         # Sending may have swallowed the edge that tells of a subscription.
         self._reactor.flush_soon()
 
     def drain(self, budget: int) -> bool:
         """Take subscriptions."""
         more = True
-        wired = set(self._wired)
         try:
             for _ in range(budget):
                 message = self._socket.recv(zmq.NOBLOCK)
                 if message[1:].startswith(MARKER):
-                    (wired.add if message[:1] == b"\x01" else wired.discard)(message[1:])
+                    self._mark(*marked(message[1:]), there=message[:1] == b"\x01")
         except zmq.Again:
             more = False
-        self._wired = frozenset(wired)
         super().drain(budget)
         return more
+
+    def _mark(self, who: bytes, generation: int, *, there: bool) -> None:
+        if there:
+            self._wired[who] = generation
+        elif self._wired.get(who) == generation:
+            # A subscriber takes back the marker of an earlier generation when the next one is there.
+            del self._wired[who]

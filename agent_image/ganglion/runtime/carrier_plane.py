@@ -12,6 +12,7 @@ from ganglion.runtime.connections import DesiredPeer
 from ganglion.runtime.plane import InletSpec
 from ganglion.runtime.reactor import Reactor
 from ganglion.runtime.sockets import Context
+from ganglion.runtime.sync_carrier import SyncPubOutlet, SyncSubInlet
 from ganglion.wiring import ChannelWiring, WiringDocument
 
 CarrierOutlet = PushOutlet | PubOutlet
@@ -52,7 +53,8 @@ class CarrierPlane:
         found = self.outlets.get(channel.alias)
         if found is None:
             leg = self._leg(channel)
-            found = PushOutlet(leg, self._reactor) if channel.role == "Push" else PubOutlet(leg, self._reactor)
+            kind = PushOutlet if channel.role == "Push" else PubOutlet if channel.inward is None else SyncPubOutlet
+            found = kind(leg, self._reactor)
             self.outlets[channel.alias] = found
             found.apply(self._peers.get(channel.alias, {}))
         return found
@@ -66,9 +68,11 @@ class CarrierPlane:
         if channel.alias in self.inlets:
             raise ValueError(f"alias {channel.alias!r}: has an inlet already")
         leg = self._leg(channel)
-        found: CarrierInlet = (
-            PullInlet(leg, self._reactor, spec) if channel.role == "Pull" else SubInlet(leg, self._reactor, spec, replica=self._replica)
-        )
+        found: CarrierInlet
+        if channel.role == "Pull":
+            found = PullInlet(leg, self._reactor, spec)
+        else:
+            found = (SubInlet if spec.on_reply is None else SyncSubInlet)(leg, self._reactor, spec, replica=self._replica)
         self.inlets[channel.alias] = found
         found.apply(self._peers.get(channel.alias, {}))
         return found

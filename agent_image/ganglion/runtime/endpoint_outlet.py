@@ -309,15 +309,24 @@ class EndpointOutlet:
                 on_reply = self._waiting.pop(seq, None)
                 if on_reply is None:
                     continue
-                if not self._sender.cancel(self.stream, seq):
-                    # Not on the wire yet: seal it, so that its loss is on record.
-                    self._seal()
-                    self._sender.cancel(self.stream, seq)
+                self._cancel(seq)
                 on_reply(Reply(None, RequestTimeout(f"channel {self.alias!r}: no reply to {MessageId(self.stream, seq)} in time")))
         for timeout in [timeout for timeout, queue in self._timeouts.items() if not queue]:
             del self._timeouts[timeout]
 
+    def give_up(self) -> None:
+        """See `ReqOutlet.give_up`."""
+        for seq in tuple(self._waiting):
+            del self._waiting[seq]
+            self._cancel(seq)
+
     # -- inside
+
+    def _cancel(self, seq: int) -> None:
+        if not self._sender.cancel(self.stream, seq):
+            # Not on the wire yet: seal it, so that its loss is on record.
+            self._seal()
+            self._sender.cancel(self.stream, seq)
 
     def _make_space(self, timeout: float | None) -> bool:
         """Wait for room. False: the message is to be dropped."""

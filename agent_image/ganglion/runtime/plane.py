@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from ganglion.wire.control import Ledger
+from ganglion.wire.published import Asker
 
 
 class MessageId(NamedTuple):
@@ -146,6 +147,42 @@ class Inlet(Protocol):
     def close(self) -> None: ...
 
 
+class ReqOutlet(Outlet, Protocol):
+    """Where requests are sent."""
+
+    def give_up(self) -> None:
+        """Await no more replies to what was asked so far: it counts as dropped, and no `on_reply` is called."""
+        ...
+
+
+class SyncOutlet(Outlet, Protocol):
+    """Where a SyncPub publishes."""
+
+    on_wired: Callable[[], None]
+    """Called when subscribers' markers have come or gone."""
+
+    def hears(self, asker: Asker) -> bool:
+        """Whether the subscriptions that a subscriber had when it asked are here."""
+        ...
+
+    def answer(self, asker: Asker, body: bytes | memoryview) -> None:
+        """Publish a reply for one subscriber, behind everything that was sent so far; it counts as no message. Raises as `send`."""
+        ...
+
+
+class SyncInlet(Inlet, Protocol):
+    """Where a SyncSub hears."""
+
+    @property
+    def generation(self) -> int:
+        """Of its subscriptions."""
+        ...
+
+    def hold(self) -> None:
+        """Take nothing more until who waits for a reply, with `await` or in a function, has gone on."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class InletSpec:
     """How an inlet treats what arrives."""
@@ -161,6 +198,10 @@ class InletSpec:
     """Called once per handler (or decode) exception; must not raise."""
     topics: tuple[bytes, ...] = (b"",)
     """Sub only: initial subscriptions."""
+    mark: bytes = b""
+    """SyncSub only: see `ganglion.wire.published`."""
+    on_reply: Callable[[int, bytes | memoryview], Any] | None = None
+    """SyncSub only: takes (number of the request, undecoded reply) in its place among the publications; treated as `handler` is."""
     polled: bool = False
     """The handler only queues (the agent polls with `recv`): it may run inside blocking calls too. A handler that returns an
     `asyncio.Future` finishes its message when that is done, noticed inside blocking calls as well."""

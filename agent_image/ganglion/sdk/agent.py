@@ -89,17 +89,18 @@ class Agent:
         to: str | None = None,
         timeout: float | None = None,
     ) -> MessageId | None:
-        """Send one message (Push, Pub, Binder, Connector, Router, Dealer), a request (REQ, channels), or reply to the request taken last by
-        `recv` (Rep). Any thread.
+        """Send one message (Push, Pub, Binder, Connector, Router, Dealer, SyncPub), a request (Req, SyncSub; REQ, channels), or reply to the
+        request taken last by `recv` (Rep). Any thread.
 
         Blocks while `highWaterMark` messages are unacknowledged; no handler runs meanwhile. From another thread it waits for the loop.
 
         Args:
             alias: channel alias; of sockets that a program made, their address too.
             value: what the channel's codec can encode.
-            topic: Pub: any bytes, text goes out as UTF-8. ROUTER: the peer that it is for, as the handler got it.
-            handler, wait, on_error: of requests (Req; ASYNC_REP and SYNC_PUB of programs): what gets the reply, seconds to wait for it
-                (Req: 10 when None), and what is called with the agent when there was none. As many may be under way as one likes.
+            topic: Pub, SyncPub: any bytes, text goes out as UTF-8. ROUTER: the peer that it is for, as the handler got it.
+            handler, wait, on_error: of requests (Req, SyncSub; ASYNC_REP and SYNC_PUB of programs): what gets the reply, seconds to wait for
+                it (Req, SyncSub: 10 when None), and what is called with the agent when there was none. As many may be under way as one
+                likes. Of a SyncSub the reply is handled in its place among the publications.
             to: Router: the replica that it is for, e.g. `worker-3`, or what `sent_by` was.
             timeout: seconds to block at most; None: until there is room.
         Returns:

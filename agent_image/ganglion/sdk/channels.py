@@ -7,16 +7,19 @@ when the table is made, not for each message.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from ganglion.codecs import Codec, get_codec
 from ganglion.runtime.errors import ConfigurationError
-from ganglion.runtime.plane import Inlet, InletSpec, MessageId, Outlet, Plane, Reply, Verdict
+from ganglion.runtime.plane import Inlet, InletSpec, MessageId, Outlet, Plane, Reply, ReqOutlet, SyncInlet, SyncOutlet, Verdict
 from ganglion.sdk.errors import AliasError, HandlerError
 from ganglion.sdk.handlers import Handlers, resolve, topic_bytes
 from ganglion.sdk.mailbox import Mailbox
+from ganglion.sdk.sync_pub import SyncPublisher, SyncSubscriber
 from ganglion.wiring import ChannelWiring, WiringDocument
 
 Sender = Callable[[Any, str | bytes, float | None], MessageId | None]
@@ -63,7 +66,7 @@ class Channels:
         self._wake = wake
         self.wirings: Mapping[str, ChannelWiring] = {c.alias: c for c in wiring.channels if c.speaks == "Sdk"}
         self.inward = {c.alias: c.inward for c in self.wirings.values() if c.inward is not None}
-        """Alias of a Pair → the one that its messages come in by. The agent's code knows only the former."""
+        """Alias of two directions → the one that messages come in by. The agent's code knows only the former."""
         self._called = {inward: alias for alias, inward in self.inward.items()}
         self.outlets: dict[str, Outlet] = {}
         self.inlets: dict[str, Inlet] = {}
@@ -83,6 +86,17 @@ class Channels:
             if channel.sends:
                 self.outlets[alias] = plane.outlet(alias)
             self.senders[alias] = self._sender(alias, channel)
+        self.publishers: dict[str, SyncPublisher] = {}
+        """By the alias that requests come in by."""
+        self.subscribers: dict[str, SyncSubscriber] = {}
+        """By the alias that publications come in by."""
+        for alias, inward in self.inward.items():
+            outlet, codec = self.outlets[alias], self._codecs[alias]
+            if self.wirings[alias].role == "Pub":
+                late = functools.partial(self._late_error, inward)
+                self.publishers[inward] = SyncPublisher(alias, cast("SyncOutlet", outlet), codec, loop, late)
+            elif self.wirings[alias].role == "Req":
+                self.subscribers[inward] = SyncSubscriber(alias, cast("ReqOutlet", outlet), codec, loop)
 
     # -- sending
 
@@ -100,7 +114,7 @@ class Channels:
         if channel.role == "Rep":
             return lambda value, _topic, _timeout: self._reply(alias, value)
         advice = "use send_recv, `await request`, or give send() a handler for the reply" if channel.role == "Req" else "this role receives"
-        message = f"channel {alias!r}: role {channel.role} cannot send by itself; {advice}"
+        message = f"channel {alias!r}: role {_role(channel)} cannot send by itself; {advice}"
 
         def refuse(_value: Any, _topic: str | bytes, _timeout: float | None) -> MessageId | None:
             raise AliasError(message)
@@ -120,6 +134,7 @@ class Channels:
             EncodeError, MessageTooLarge, SendTimeout, ChannelClosed: nothing was sent.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
+        subscriber = self.asker(alias)
 
         def settle(reply: Any, error: Exception | None) -> None:
             if future.done():
@@ -128,20 +143,36 @@ class Channels:
                 future.set_exception(error)
             else:
                 future.set_result(reply)
+                if subscriber is not None:
+                    subscriber.hold()
 
         self.ask(alias, value, timeout, settle)
         return future
 
-    def ask(self, alias: str, value: Any, timeout: float, on_reply: Callable[[Any, Exception | None], None]) -> None:
+    def asker(self, alias: str) -> SyncSubscriber | None:
+        """Who asks for an alias with role SyncSub; None: it has another, or does not exist."""
+        return self.subscribers.get(self.inward.get(alias, ""))
+
+    def ask(self, alias: str, value: Any, timeout: float, on_reply: Callable[[Any, Exception | None], Any]) -> None:
         """Send a request and call back with the decoded reply or the error, within `timeout` seconds, while it still counts as unsettled.
 
+        For a SyncSub a reply is handed over in its place among the publications; what `on_reply` returns is awaited as a handler's result is.
+
         Raises:
-            AliasError: the alias is not a Req role.
+            AliasError: the role makes no requests, or a SyncSub has no handler for its publications.
             EncodeError, MessageTooLarge, SendTimeout, ChannelClosed: nothing was sent.
         """
         channel = self.wiring(alias)
         if channel.role != "Req":
-            raise AliasError(f"channel {alias!r}: role {channel.role} makes no requests; only Req does")
+            raise AliasError(f"channel {alias!r}: role {_role(channel)} makes no requests; only Req and SyncSub do")
+        subscriber = self.asker(alias)
+        if subscriber is not None:
+            if not self.has_handler(self.inward[alias]):
+                raise AliasError(
+                    f"channel {alias!r}: has no handler for its publications, so a reply has no place among them; give it one, or only recv()"
+                )
+            subscriber.ask(value, timeout, on_reply)
+            return
         codec = self._codecs[alias]
 
         def replied(reply: Reply) -> None:
@@ -186,7 +217,7 @@ class Channels:
         alias = self.inward.get(alias, alias)
         channel = self.wiring(alias)
         if channel.sends:
-            raise AliasError(f"channel {alias!r}: role {channel.role} receives nothing, so it takes no handler")
+            raise AliasError(f"channel {alias!r}: role {_role(channel)} receives nothing, so it takes no handler")
         if alias in self.inlets:
             raise AliasError(
                 f"channel {self.called(alias)!r}: receives already; set its handler in on_init or before_loop, or before the first recv()"
@@ -212,6 +243,8 @@ class Channels:
             handlers = {entry.topic: entry.handler for entry in channel.topic_handlers}
         elif handlers is None:
             handlers = channel.handler
+        if alias in self.publishers:
+            return self._open_publisher(agent, module, alias, handlers)
         if handlers is None:
             mailbox = self.mailboxes[alias] = Mailbox(self._loop, self._wake)
             handler: Callable[..., Any] = mailbox.put_topic if topics else mailbox.put
@@ -220,20 +253,40 @@ class Channels:
                 handler = resolve(agent, module, handlers, topics=topics, may_yield=channel.role == "Rep")
             except HandlerError as error:
                 raise ConfigurationError(f"channels[{self.called(alias)}].handler: {error}") from error
-        on_error, name = self._on_error, self.called(alias)
-        inlet = self._plane.inlet(
-            InletSpec(
-                alias=alias,
-                decode=codec.decode,
-                handler=handler,
-                encode=codec.encode if channel.role == "Rep" else None,
-                on_error=lambda message, error: on_error(name, message, error),
-                topics=tuple(self._topics[alias] if alias in self._topics else self._declared_topics(alias)),
-                polled=alias in self.mailboxes,
-            )
+        spec = InletSpec(
+            alias=alias,
+            decode=codec.decode,
+            handler=handler,
+            encode=codec.encode if channel.role == "Rep" else None,
+            on_error=self._judge(alias),
+            topics=tuple(self._topics[alias] if alias in self._topics else self._declared_topics(alias)),
+            polled=alias in self.mailboxes,
         )
-        self.inlets[alias] = inlet
+        subscriber = self.subscribers.get(alias)
+        if subscriber is not None:
+            spec = replace(spec, mark=subscriber.mark, on_reply=subscriber.replied)
+        inlet = self.inlets[alias] = self._plane.inlet(spec)
+        if subscriber is not None:
+            subscriber.inlet = cast("SyncInlet", inlet)
         return inlet
+
+    def _open_publisher(self, agent: object, module: Mapping[str, Any], alias: str, handlers: Handlers | None) -> Inlet:
+        try:
+            handler = None if handlers is None else resolve(agent, module, handlers, topics=False, may_yield=True)
+        except HandlerError as error:
+            raise ConfigurationError(f"channels[{self.called(alias)}].handler: {error}") from error
+        publisher = self.publishers[alias]
+        publisher.handle(handler)
+        spec = InletSpec(alias=alias, decode=_undecoded, handler=publisher.serve, encode=_no_body, on_error=self._judge(alias))
+        inlet = self.inlets[alias] = self._plane.inlet(spec)
+        return inlet
+
+    def _judge(self, alias: str) -> Callable[[MessageId, BaseException], Verdict]:
+        on_error, name = self._on_error, self.called(alias)
+        return lambda message, error: on_error(name, message, error)
+
+    def _late_error(self, alias: str, error: BaseException) -> None:
+        self._on_error(self.called(alias), self.inlets[alias].current or MessageId(0, 0), error)
 
     def _declared_topics(self, alias: str) -> list[bytes]:
         """A mapping names its topics; otherwise the manifest does."""
@@ -241,11 +294,12 @@ class Channels:
         return [topic_bytes(topic) for topic in (handlers if isinstance(handlers, Mapping) else self.wirings[alias].topics)]
 
     def subscribe(self, alias: str, topic: bytes) -> None:
-        """Sub: also take topics with this prefix.
+        """Sub, SyncSub: also take topics with this prefix.
 
         Raises:
-            AliasError: no such alias, or its role is not Sub.
+            AliasError: no such alias, or its role has no topics.
         """
+        alias = self.inward.get(alias, alias)
         inlet = self._subscriber(alias)
         if inlet is not None:
             inlet.subscribe(topic)
@@ -254,6 +308,7 @@ class Channels:
 
     def unsubscribe(self, alias: str, topic: bytes) -> None:
         """Undo `subscribe`; an unknown topic changes nothing. Otherwise as `subscribe`."""
+        alias = self.inward.get(alias, alias)
         inlet = self._subscriber(alias)
         if inlet is not None:
             inlet.unsubscribe(topic)
@@ -264,7 +319,7 @@ class Channels:
     def _subscriber(self, alias: str) -> Inlet | None:
         channel = self.wiring(alias)
         if channel.role != "Sub":
-            raise AliasError(f"channel {alias!r}: role {channel.role} has no topics; only Sub subscribes")
+            raise AliasError(f"channel {self.called(alias)!r}: role {_role(channel)} has no topics; only Sub and SyncSub subscribe")
         return self.inlets.get(alias)
 
     @property
@@ -307,11 +362,40 @@ class Channels:
         ledgers = {alias: outlet.ledger().in_flight for alias, outlet in self.outlets.items()}
         return {alias: count for alias, count in ledgers.items() if count}
 
+    def stop_intake(self) -> None:
+        """Take no more input; what waits for a reply among publications is not answered any more."""
+        for inlet in self.inlets.values():
+            inlet.stop_intake()
+        for subscriber in self.subscribers.values():
+            subscriber.stop_intake()
+
+    def resume_intake(self) -> None:
+        """Undo `stop_intake`."""
+        for inlet in self.inlets.values():
+            inlet.resume_intake()
+        for subscriber in self.subscribers.values():
+            subscriber.resume_intake()
+
     def close(self, linger: float) -> None:
         """Release everything; wait at most `linger` seconds in all for what is unsettled."""
         deadline = time.monotonic() + linger
         for inlet in self.inlets.values():
             inlet.close()
+        for subscriber in self.subscribers.values():
+            subscriber.stop_intake()
         for outlet in self.outlets.values():
             outlet.close(max(0.0, deadline - time.monotonic()))
         self._plane.close()
+
+
+def _role(channel: ChannelWiring) -> str:
+    """What the manifest calls the role."""
+    return {"Pub": "SyncPub", "Req": "SyncSub"}.get(channel.role, channel.role) if channel.inward is not None else channel.role
+
+
+def _undecoded(body: bytes | memoryview) -> bytes | memoryview:
+    return body
+
+
+def _no_body(_result: object) -> bytes:
+    return b""

@@ -178,10 +178,17 @@ class Core(AgentCore):
 
     async def request(self, alias: str, value: Any, timeout: float) -> Any:  # noqa: ASYNC109 - the reply's own timeout
         """See `Agent.request`."""
+        self._check_listening(alias)
         return await self.channels.request(alias, value, timeout)
 
     def send_recv(self, alias: str, value: Any, timeout: float) -> Any:
         """See `Agent.send_recv`."""
+        self._check_listening(alias)
+        if self.loop.is_running() and self.channels.asker(alias) is not None:
+            raise AliasError(
+                f"channel {alias!r}: what was published before the reply is to be handled before it, so a handler cannot wait for it; use"
+                " `await request`, or give send() a handler for the reply"
+            )
         if not self.loop.is_running():
             return self._run(self._stoppable(self.channels.request(alias, value, timeout)))
         future = self.channels.request(alias, value, timeout)
@@ -194,6 +201,13 @@ class Core(AgentCore):
             future.cancel()
         return future.result()
 
+    def _check_listening(self, alias: str) -> None:
+        if not self.looping and self.channels.asker(alias) is not None:
+            raise AliasError(
+                f"channel {alias!r}: replies come among the publications, and nothing is received before the loop begins; give send() a"
+                " handler for the reply, or ask from a handler or timer"
+            )
+
     def send_request(self, alias: str, value: Any, topic: Any, handler: Any, wait: float | None, on_error: Any) -> None:
         """`Agent.send` with a handler for the reply. Main thread, or any other."""
         del topic  # requests have none
@@ -201,8 +215,11 @@ class Core(AgentCore):
             raise HandlerError(f"channel {alias!r}: send() with wait or on_error is a request; give a handler for its reply too")
         reply = resolve(self.agent, self.module, handler, topics=False, may_yield=False)
         failed = None if on_error is None else self._callable(on_error, (), {}, what="on_error")
+        in_place = self.channels.asker(alias) is not None
 
-        def replied(value: Any, error: Exception | None) -> None:
+        def replied(value: Any, error: Exception | None) -> Any:
+            if error is None and in_place:
+                return reply(value)
             # At once: an agent that is leaving waits for the handler only when it hears of it before the request is settled.
             if error is None:
                 self._spawn(f"handler of replies on {alias!r}", functools.partial(reply, value))
@@ -210,6 +227,7 @@ class Core(AgentCore):
                 self._spawn(f"on_error of a request on {alias!r}", failed)
             else:
                 self.log.warning("channel %r: a request has no reply: %s: %s", alias, type(error).__name__, error)
+            return None
 
         def request() -> None:
             self.channels.ask(alias, value, REQUEST_SECONDS if wait is None else wait, replied)
@@ -242,6 +260,8 @@ class Core(AgentCore):
         inward = self.channels.inward.get(alias)
         if inward is not None:
             return self._mailbox(inward)
+        if alias in self.channels.publishers:
+            raise AliasError(f"channel {self.channels.called(alias)!r}: role SyncPub receives requests, which need a handler that replies")
         channel = self.channels.wiring(alias)
         if channel.sends:
             raise AliasError(f"channel {alias!r}: role {channel.role} receives nothing")

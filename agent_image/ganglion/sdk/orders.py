@@ -81,8 +81,7 @@ class Orders:
         # A function that was told to stop reads no mailbox any more.
         handled = core is not None and not core.channels.mailboxes
         if self._lifecycle.flow(now, command.deadline_seconds, command.reason, back=handled) and core is not None:
-            for inlet in core.channels.inlets.values():
-                inlet.resume_intake()
+            core.channels.resume_intake()
 
     def on_signal(self, number: int) -> None:
         """SIGTERM or SIGINT."""

@@ -323,8 +323,7 @@ class AgentProcess:
         match stage:
             case Stage.HANDLERS:
                 self.core.timers.close()
-                for inlet in self.channels.inlets.values():
-                    inlet.stop_intake()
+                self.channels.stop_intake()
                 for mailbox in self.channels.mailboxes.values():
                     mailbox.drop(HandedBack())
             case Stage.EXIT_HOOK:

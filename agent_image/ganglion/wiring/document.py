@@ -23,11 +23,11 @@ Frames = Literal["Ganglion", "Bare"]
 """Ganglion: DATA frames. Bare: user frames as they are, because a plain program takes part in a proxied channel."""
 
 BACK = "/back"
-"""Pair and DealerRouter are two PushPull channels: from Binder to Connector, or from Router to Dealer, under the channel's name, and back under
-its name and this. No manifest can name that."""
+"""Pair, DealerRouter and SyncPub are two channels: from Binder to Connector, from Router to Dealer, or from SyncPub to SyncSub, under the
+channel's name, and back under its name and this. No manifest can name that."""
 INWARD = ".in"
 """The alias of such a channel sends; under it and this the same agent receives. No manifest can name that."""
-TWO_WAY: frozenset[str] = frozenset({"Pair", "DealerRouter"})
+TWO_WAY: frozenset[str] = frozenset({"Pair", "DealerRouter", "SyncPub"})
 """Patterns that are wired so."""
 
 
@@ -99,7 +99,8 @@ class ChannelWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     dead_letter: str | None = None
     """Alias (of this document, role Push) that takes this alias's dead letters; added by the planner."""
     inward: str | None = None
-    """Two directions, role Push: alias (of this document, role Pull) whose messages come back; the agent's code knows both by this alias."""
+    """Two directions: alias (of this document) of the one that comes in; the agent's code knows both by this alias. So a Pub with one is of a
+    SyncPub, whose requests come in by a Rep, and a Req with one asks there, and hears publications and replies by a Sub."""
     addressed: bool = False
     """Router, role Push: each message names the replica that it is for."""
     handler: str | None = None

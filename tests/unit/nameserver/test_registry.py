@@ -316,6 +316,24 @@ def test_routers_learn_which_dealers_may_be_there(monkeypatch: pytest.MonkeyPatc
     assert told() == [{}], "who leaves now does not come back"
 
 
+def test_what_is_lost_of_a_sync_pub_is_counted_for_each_subscriber(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PARTS, "source", {"out": Part("lines", "Pub"), "out.in": Part("lines/back", "Rep")})
+    monkeypatch.setitem(PARTS, "worker", {"in.in": Part("lines", "Sub"), "in": Part("lines/back", "Req")})
+    domain = declared(sources=1, workers=2, pattern="SyncPub", delivery="BestEffort")
+    roles = {"source": {"lines": ["Pub"], "lines/back": ["Rep"]}, "worker": {"lines": ["Sub"], "lines/back": ["Req"]}}
+    agents = {name: msgspec.structs.replace(one, roles=roles[name]) for name, one in domain.agents.items()}
+    desk = Desk(msgspec.structs.replace(domain, agents=agents))
+    for replica in ("source-0", "worker-0", "worker-1"):
+        assert desk.join(replica) is None
+    desk.report("source-0", {"out": ChannelReport(sent=Ledger(accepted=9, acked=9)), "out.in": ChannelReport(delivered=2)})
+    for index, delivered in enumerate((9, 6)):
+        asked = ChannelReport(sent=Ledger(accepted=1, acked=1))
+        desk.report(f"worker-{index}", {"in.in": ChannelReport(delivered=delivered), "in": asked})
+    (count,) = desk.registry.channels()
+    assert (count.name, count.senders, count.receivers) == ("lines", 3, 3)
+    assert (count.accepted, count.acked, count.delivered, count.unaccounted) == (11, 11, 17, 3)
+
+
 def test_unaccounted_of_best_effort() -> None:
     desk = Desk(declared(delivery="BestEffort"))
     desk.member("source-0", sent=Ledger(accepted=100, acked=90, dropped=10))

@@ -170,6 +170,8 @@ CHANNEL_CASES: dict[str, tuple[tuple[dict[str, Any], ...], str, str, str]] = {
         "spec.maxBinders: found 2 replicas that take the binding role Push; at most 1 may",
     ),
     "one binder, many connectors": ((name_server(), channel(maxBinders=1), SENDER, agent(replicas=9, channels=[link()])), "Accepted", "Valid", ""),
+    "half a SyncPub": ((name_server(), channel(pattern="SyncPub"), agent(channels=[link(role="SyncSub")])), "RolesFilled", "NoSyncPub", "the role SyncPub yet"),
+    "publisher without subscribers": ((name_server(), channel(pattern="SyncPub"), agent(channels=[link(role="SyncPub")])), "RolesFilled", "NoSyncSub", "the role SyncSub yet"),
     "half a pair": ((name_server(), channel(pattern="Pair"), agent(channels=[link(role="Connector")])), "RolesFilled", "NoBinder", "the role Binder yet"),
     "a pair": (
         (name_server(), channel(pattern="Pair"), agent(channels=[link(role="Connector")]), agent("other", channels=[link(role="Binder")])),
@@ -319,6 +321,45 @@ def test_dealers_and_routers_are_wired_as_pairs_are_and_routers_say_for_whom() -
     assert (plan.senders, plan.receivers) == (5, 5)
     assert of_channel(domain, "RolesFilled", "tasks").message == "2 Router, 3 Dealer"
     assert of_channel(domain, "RolesFilled", "letters").message == "5 Push, 1 Pull"
+
+
+def test_a_sync_pub_is_publications_and_requests_under_one_alias() -> None:
+    ends = (
+        agent("board", channels=[link("feed", "SyncPub", channel="tasks", handler="answer")]),
+        agent("view", replicas=3, channels=[link("feed", "SyncSub", channel="tasks", topics=["a", "b"], handler="heard")]),
+    )
+    domain = view(name_server(), channel(pattern="SyncPub", codec="Protobuf", messageType="shop.Score"), *ends)
+    board, viewer = (plan_agent(domain.agents[name], domain).wiring for name in ("board", "view"))
+    assert board is not None
+    assert viewer is not None
+    legs = [
+        (
+            entry.alias,
+            entry.channel,
+            entry.pattern,
+            entry.role,
+            entry.peer_role,
+            entry.bind,
+            entry.carrier,
+            entry.inward,
+            entry.handler,
+            entry.topics,
+            entry.reply_type,
+        )
+        for entry in (*board.channels, *viewer.channels)
+    ]
+    assert legs == [
+        ("feed", "tasks", "PubSub", "Pub", "Sub", True, "Proxy", "feed.in", None, ("",), None),
+        ("feed.in", "tasks/back", "RequestReply", "Rep", "Req", True, "Endpoint", None, "answer", ("",), "shop.Score"),
+        ("feed", "tasks/back", "RequestReply", "Req", "Rep", False, "Endpoint", "feed.in", None, ("",), "shop.Score"),
+        ("feed.in", "tasks", "PubSub", "Sub", "Pub", False, "Proxy", None, "heard", ("a", "b"), None),
+    ]
+    assert {entry.frames for entry in (*board.channels, *viewer.channels)} == {"Ganglion"}
+    assert declared_roles(domain.agents["board"], domain) == {"tasks": {"Pub"}, "tasks/back": {"Rep"}}
+    assert declared_roles(domain.agents["view"], domain) == {"tasks": {"Sub"}, "tasks/back": {"Req"}}
+    plan = plan_channel(domain.channels["tasks"], domain)
+    assert (plan.senders, plan.receivers) == (4, 4)
+    assert "Acyclic" not in [verdict.type for verdict in plan.verdicts]
 
 
 def test_long_pipelines_do_not_recurse() -> None:
