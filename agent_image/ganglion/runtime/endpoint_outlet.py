@@ -314,8 +314,8 @@ class EndpointOutlet:
         for timeout in [timeout for timeout, queue in self._timeouts.items() if not queue]:
             del self._timeouts[timeout]
 
-    def give_up(self) -> None:
-        """See `ReqOutlet.give_up`."""
+    def forget_requests(self) -> None:
+        """See `ReqOutlet.forget_requests`."""
         for seq in tuple(self._waiting):
             del self._waiting[seq]
             self._cancel(seq)

@@ -150,7 +150,7 @@ class Inlet(Protocol):
 class ReqOutlet(Outlet, Protocol):
     """Where requests are sent."""
 
-    def give_up(self) -> None:
+    def forget_requests(self) -> None:
         """Await no more replies to what was asked so far: it counts as dropped, and no `on_reply` is called."""
         ...
 

@@ -195,7 +195,7 @@ class SyncSubscriber:
     def stop_intake(self) -> None:
         """Nothing is heard from now on: requests that wait fail, as further ones do."""
         self._deaf = error = ChannelClosed(f"channel {self.alias!r}: the agent is leaving, and hears no replies")
-        self._outlet.give_up()
+        self._outlet.forget_requests()
         for number in tuple(self._requests):
             self._fail(number, error)
 

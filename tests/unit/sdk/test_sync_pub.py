@@ -36,7 +36,7 @@ class Requests:
         self.answers.append(on_reply)
         return MessageId(0, len(self.sent))
 
-    def give_up(self) -> None:
+    def forget_requests(self) -> None:
         self.given_up += 1
 
 
