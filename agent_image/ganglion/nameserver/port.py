@@ -17,7 +17,7 @@ from ganglion.nameserver.reading import SocketReader
 from ganglion.nameserver.registry import Registry
 from ganglion.runtime.sockets import Context, CurveKeys, Socket, make_context, make_socket
 from ganglion.runtime.zap import ANY_KEY, ZapHandler, ZapPolicy
-from ganglion.wire.control import AdHoc, Beat, Bye, Notice, Refuse, decode, encode
+from ganglion.wire.control import AdHoc, Beat, Bye, Notice, Refuse, Watch, decode, encode
 from ganglion.wire.join import MAGIC, VISITOR, JoinError, decode_join
 
 log = logging.getLogger(__name__)
@@ -200,6 +200,8 @@ class JoinPort:
             case Bye():
                 log.info("%s says goodbye%s", member.replica, " (completed)" if message.completed else "")
                 self.registry.bye(session, user_id, message, now)
+            case Watch():
+                self.registry.watch(session, user_id, message, now)
             case Notice():
                 self._on_notice(member, message)
             case _:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from ganglion.nameserver.domain import DomainIndex
 from ganglion.nameserver.ends import EndBook
+from ganglion.nameserver.lives import LifeBook
 from ganglion.nameserver.member import Member
 from ganglion.nameserver.shutdown import Phase, ShutdownPlan
 from ganglion.nameserver.traffic import TrafficBook, both_ways
@@ -29,9 +30,11 @@ from ganglion.wire.control import (
     Message,
     Refuse,
     Report,
+    Watch,
     Welcome,
     encode,
 )
+from ganglion.wire.departures import Reason
 from ganglion.wire.join import Join, is_key
 from ganglion.wiring import BACK, TWO_WAY
 
@@ -79,6 +82,7 @@ class Registry:
         """Channels whose end must be looked at again."""
         self._directories = Directories(self.epoch, self._state_of, lambda member: bool(member.key) or not curve)
         self._shutdown: ShutdownPlan | None = None
+        self._life_book = LifeBook(now, lease=LEASE_SECONDS, settle=SETTLE_SECONDS, say=self._say)
 
     # -- what others declare -------------------------------------------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class Registry:
                 incarnation = fence
             if member is not None:
                 self._say(member.session, Refuse(reason="Fenced", message="a newer life of this replica has joined", retry=False))
-                self._remove(member)
+                self._remove(member, "Replaced", now, returns=member.incarnation.uid == incarnation.uid)
             member = Member(
                 agent=join.agent,
                 replica=join.replica,
@@ -213,6 +217,7 @@ class Registry:
         if first or _ends(before) != _ends(beat.report):
             self._suspects.update(part.channel for part in member.granted.values())
         self._traffic.reported(member, before)
+        self._life_book.reported(member)
         if beat.epoch != self.epoch:
             self._directories.want_snapshot(member)
         stay = self._is_last(member) if beat.report.phase == "Draining" else None
@@ -229,8 +234,14 @@ class Registry:
         if bye.completed:
             self._ends.completed(member)
             self._addresses_changed(part.channel for part in member.granted.values())
-        self._remove(member)
+        self._remove(member, "Killed" if bye.report.process == "" and not bye.report.goodbye else "Shutdown", now)
         self._tell_all(now)
+
+    def watch(self, session: bytes, user_id: str, watch: Watch, now: float) -> None:
+        """A member says of whose ends it wants to hear."""
+        member = self._known(session, user_id)
+        if member is not None:
+            self._life_book.wants(member, watch.names, now, self.domain, goes_on=watch.goes_on)
 
     def asks_snapshot(self, session: bytes) -> None:
         """What was sent last did not reach this member, or it lost count."""
@@ -268,7 +279,8 @@ class Registry:
         early = LEASE_SECONDS - min(LEASE_SECONDS, self._shutdown.silence_seconds) if self._shutdown is not None else 0.0
         expired = [member for member in self._members.values() if member.lease_until - early <= now]
         for member in expired:
-            self._remove(member)
+            self._remove(member, "LeaseEnded", now)
+        self._life_book.tick(now)
         self._tell_all(now)
         return expired
 
@@ -404,7 +416,8 @@ class Registry:
         while len(self._fences) > MAX_FENCES:
             self._fences.popitem(last=False)
 
-    def _remove(self, member: Member) -> None:
+    def _remove(self, member: Member, reason: Reason, now: float, *, returns: bool = False) -> None:
+        self._life_book.left(member, reason, now, returns=returns)
         del self._members[member.replica]
         if self._by_session.get(member.session) is member:
             del self._by_session[member.session]

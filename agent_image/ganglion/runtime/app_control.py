@@ -32,11 +32,13 @@ from ganglion.wire.control import (
     Directory,
     Drain,
     Drained,
+    Ends,
     Message,
     Notice,
     Peer,
     Refuse,
     Report,
+    Watch,
     decode,
     encode,
 )
@@ -62,6 +64,7 @@ class AppListener:
     on_drain: Callable[[float], None]
     """The preStop hook asks to leave within so many seconds; answer with `AppControl.drained`."""
     on_notice: Callable[[Notice], None] = lambda _notice: None
+    on_watch: Callable[[Watch], None] = lambda _watch: None
 
 
 class AppControl:
@@ -142,6 +145,10 @@ class AppControl:
         """Relay a command; a process that comes later gets it, too."""
         self._command = command
         self._to_app(command)
+
+    def ends(self, ends: Ends) -> None:
+        """Relay what the name server tells of the ends of others."""
+        self._to_app(ends)
 
     def stay(self, stay: bool) -> None:
         """Relay what the name server answers to a replica that leaves."""
@@ -229,6 +236,8 @@ class AppControl:
                 self._listener.on_report(message.report)
             case Notice():
                 self._listener.on_notice(message)
+            case Watch():
+                self._listener.on_watch(message)
             case AppBye():
                 self._listener.on_report(message.report)
                 self._send(sender, ByeAck())

@@ -16,6 +16,7 @@ from ganglion.wire.control import (
     ByeAck,
     Command,
     Directory,
+    Ends,
     Message,
     Refuse,
     Report,
@@ -58,6 +59,8 @@ class AppSession(SessionBase):
                     self._hello(now)
             case Command():
                 self._command(message)
+            case Ends():
+                self._take_ends(message)
             case BeatAck() if message.stay is not None:
                 self.listener.on_stay(message.stay)
             case ByeAck():
@@ -82,8 +85,10 @@ class AppSession(SessionBase):
             return
         if self.joined and self.completed is None:
             report = self.report()
+            due = now >= self.beat_at
             if self._report_due(report, now):
                 self._report(report, now)
+            self._say_watches(beat=due)
             self._flush_notices()
 
     def say_bye(self, completed: bool, now: float) -> None:

@@ -28,7 +28,7 @@ from ganglion.runtime.session import BEAT_SECONDS
 from ganglion.runtime.sockets import FEW_SOCKETS, Context, Socket, ipc_endpoint, make_context, make_ipc_socket, make_socket
 from ganglion.runtime.uplink import ControlListener, NameServerUplink, Session, SidecarUplink, decode_or_none
 from ganglion.runtime.zap import PATIENCE_SECONDS, Allowed, ZapHandler, ZapPolicy
-from ganglion.wire.control import AdHocTerms, ChannelState, Notice, Peer, Refuse, Report
+from ganglion.wire.control import AdHocTerms, ChannelState, Notice, Peer, Refuse, Report, Watch
 
 __all__ = ["ControlListener", "ControlThread", "NameServerUplink", "SidecarUplink"]
 
@@ -102,6 +102,8 @@ class ControlThread:
             on_fatal=self._in_loop(listener.on_fatal),
             on_stay=self._in_loop(listener.on_stay),
             on_ad_hoc=on_ad_hoc or self._in_loop(listener.on_ad_hoc),
+            on_departure=self._in_loop(listener.on_departure),
+            on_ends=None if listener.on_ends is None else self._in_loop(listener.on_ends),
             on_lost=self._in_loop(listener.on_lost),
         )
         self._on_fatal = relayed.on_fatal
@@ -163,6 +165,16 @@ class ControlThread:
     def notice(self, notice: Notice) -> None:
         """Tell people about something (an Event in a cluster). Any thread."""
         self._session.notice(notice)
+        self._wake()
+
+    def watch(self, name: str, on: bool) -> None:
+        """Hear of the ends of who has this name (`on_departure`), or no more. Any thread."""
+        self._session.watch(name, on)
+        self._wake()
+
+    def relay_watch(self, watch: Watch) -> None:
+        """Pass on what the agent process watches; the answers go to `on_ends`. Any thread."""
+        self._session.relay_watch(watch)
         self._wake()
 
     def set_data_key(self, key: str) -> None:

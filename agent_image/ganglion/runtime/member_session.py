@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ganglion.runtime.session import ANSWER_SECONDS, SessionBase
 from ganglion.runtime.uplink import ControlListener, NameServerUplink, software_version
-from ganglion.wire.control import Beat, BeatAck, Bye, ByeAck, Command, Directory, Message, Refuse, Report, Welcome
+from ganglion.wire.control import Beat, BeatAck, Bye, ByeAck, Command, Directory, Ends, Message, Refuse, Report, Welcome
 from ganglion.wire.join import Join, JoinError, encode_join
 
 log = logging.getLogger(__name__)
@@ -98,6 +98,8 @@ class MemberSession(SessionBase):
                     self.listener.on_stay(message.stay)
             case Command():
                 self._command(message)
+            case Ends():
+                self._take_ends(message)
             case Refuse():
                 self._refused(message, now)
             case ByeAck():
@@ -142,8 +144,10 @@ class MemberSession(SessionBase):
             return
         if self.completed is None:
             report = self.report()
+            due = now >= self.beat_at
             if self._report_due(report, now) or self.data_key != self.told_key:
                 self._beat(report, now)
+            self._say_watches(beat=due)
             self._flush_notices()
 
     def say_bye(self, completed: bool, now: float) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from ganglion.runtime.directory import DirectoryMirror
 from ganglion.runtime.uplink import ControlListener
-from ganglion.wire.control import Command, Message, Notice, Report, encode
+from ganglion.wire.control import Command, Ends, Message, Notice, Report, Watch, encode
+from ganglion.wire.departures import MAX_WATCHED, Watching
 
 BEAT_SECONDS = 1.0
 LEASE_SECONDS = 10.0
@@ -22,6 +23,8 @@ MIN_BEAT_GAP_SECONDS = 0.05
 """Reports that change in kind are sent at once, but not in a stream of their own."""
 RETRY_SECONDS = (0.2, 5.0)
 """First and longest wait after a refusal that may heal; doubled each time, with jitter."""
+MAX_RELAYED = 64
+"""Messages of the agent process that wait for the name server; it says them again with each beat."""
 MAX_OUTBOX = 1024
 """Frames queued while the peer takes none; beyond it the connection is given up and made anew."""
 
@@ -31,6 +34,8 @@ def kind_of(report: Report) -> tuple[object, ...]:
     return (
         report.phase,
         report.message,
+        report.process,
+        report.goodbye,
         tuple((alias, part.port, part.wired, part.ended) for alias, part in report.channels.items()),
     )
 
@@ -63,6 +68,11 @@ class SessionBase:
     commanded: str = ""
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=64))
     fatal: bool = False
+    watching: Watching = field(default_factory=Watching)
+    watch_changes: deque[tuple[str, bool]] = field(default_factory=lambda: deque(maxlen=2 * MAX_WATCHED))
+    """(name, whether) that other threads ask for."""
+    relayed: deque[Watch] = field(default_factory=lambda: deque(maxlen=MAX_RELAYED))
+    """What an agent process behind this sidecar says."""
 
     def _send(self, message: Message) -> None:
         if len(self.outbox) >= MAX_OUTBOX:
@@ -132,6 +142,34 @@ class SessionBase:
         self.last_kind = kind_of(report)
         self.last_beat = now
         self.beat_at = now + self.beat_seconds
+
+    def watch(self, name: str, on: bool) -> None:
+        """Hear of the ends of who has this name, or no more. Any thread."""
+        self.watch_changes.append((name, on))
+
+    def relay_watch(self, watch: Watch) -> None:
+        """Pass on what the agent process watches. Any thread."""
+        self.relayed.append(watch)
+
+    def _say_watches(self, *, beat: bool) -> None:
+        """What has changed; with a beat, all: what a lost connection, or a name server that has gone, was to tell is found out so."""
+        due = beat and len(self.watching) > 0
+        while self.watch_changes:
+            name, on = self.watch_changes.popleft()
+            (self.watching.add if on else self.watching.remove)(name)
+            due = True
+        if due:
+            for number, names in enumerate(self.watching.parts()):
+                self._send(Watch(names=names, goes_on=number > 0))
+        while self.relayed:
+            self._send(self.relayed.popleft())
+
+    def _take_ends(self, ends: Ends) -> None:
+        if self.listener.on_ends is not None:
+            self.listener.on_ends(ends)
+            return
+        for departure in self.watching.take(ends.news):
+            self.listener.on_departure(departure)
 
     def notice(self, notice: Notice) -> None:
         """Queue an event for people; the oldest of more than 64 are dropped while nobody takes them."""

@@ -16,6 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from ganglion.runtime.addressees import Addressees
 from ganglion.runtime.app_control import AppControl, AppListener
 from ganglion.runtime.carrier_legs import Network
@@ -52,6 +54,7 @@ from ganglion.wire.control import (
     Phase,
     Refuse,
     Report,
+    Watch,
     tarry_seconds,
 )
 from ganglion.wiring import ChannelWiring, WiringDocument, WiringError, load_wiring
@@ -153,6 +156,7 @@ class Sidecar:
             on_fatal=self._on_fatal,
             on_stay=self._on_stay,
             on_ad_hoc=self._on_ad_hoc,
+            on_ends=lambda ends: self._app.ends(ends) if self._app is not None else None,
         )
         return ControlThread(
             uplink,
@@ -178,6 +182,7 @@ class Sidecar:
             on_lost=self._on_app_lost,
             on_drain=self._on_drain,
             on_notice=lambda notice: self._control.notice(notice) if self._control is not None else None,
+            on_watch=lambda watch: self._control.relay_watch(watch) if self._control is not None else None,
         )
 
     # -- the name server
@@ -231,7 +236,9 @@ class Sidecar:
     # -- the agent
 
     def _on_app_hello(self, hello: AppHello) -> None:
-        self._app_done = None
+        if self._app_done is not None:
+            # The report is that of the process before.
+            self._app_report = self._app_done = None
         if self._in_process and self._control is not None:
             self._control.set_data_key(hello.key)
         self._latch()
@@ -247,6 +254,9 @@ class Sidecar:
     def _on_app_lost(self) -> None:
         # Its counts end with it; peers learn from the relays what must be redelivered.
         self._app_report = None
+        if self._control is not None:
+            # The next process says itself whom it watches.
+            self._control.relay_watch(Watch())
         self._changed()
 
     def _on_drain(self, seconds: float) -> None:
@@ -408,7 +418,10 @@ class Sidecar:
             channel.alias: own(self._relays.get(channel.alias), channel, letters=channel.alias in letters)
             for channel in self.wiring.channels
         }
-        return merge(phase, mine, app)
+        report = merge(phase, mine, app)
+        if not self._sdk:
+            return report
+        return msgspec.structs.replace(report, process=(app.process or "") if app is not None else "", goodbye=self._app_done is not None)
 
     def _metrics(self) -> bytes:
         # Imported when first asked for: most sidecars on a laptop never are.

@@ -12,7 +12,8 @@ from typing import Protocol
 import msgspec
 
 from ganglion.runtime.sockets import CurveKeys
-from ganglion.wire.control import AdHocTerms, ChannelState, Command, Incarnation, Message, Notice, Part, Peer, Refuse, decode
+from ganglion.wire.control import AdHocTerms, ChannelState, Command, Ends, Incarnation, Message, Notice, Part, Peer, Refuse, Watch, decode
+from ganglion.wire.departures import Departure
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class ControlListener:
     """While this member is leaving: whether nobody else would take what is sent to it. Again with every beat."""
     on_ad_hoc: Callable[[AdHocTerms | None], None] = lambda _terms: None
     """After each accepted join: how programs may make agents of their own; None: they may not."""
+    on_departure: Callable[[Departure], None] = lambda _departure: None
+    """The end of somebody that is watched; each once."""
+    on_ends: Callable[[Ends], None] | None = None
+    """Of a sidecar: what the agent process is to be told instead."""
     on_lost: Callable[[], None] = lambda: None
     """The connection went; it is being made again. The directory stays."""
 
@@ -106,6 +111,12 @@ class Session(Protocol):
     def notice(self, notice: Notice) -> None: ...
 
     def set_data_key(self, key: str) -> None: ...
+
+    def watch(self, name: str, on: bool) -> None:
+        """Any thread."""
+
+    def relay_watch(self, watch: Watch) -> None:
+        """Any thread."""
 
 
 @functools.cache

@@ -299,13 +299,13 @@ class Agent:
         """Hear of the end of another agent: handler(departure) runs once for each of its lives that ends, also after restarts of it and of the name server.
 
         Args:
-            name: of the agent; somebody who gets the name later is watched, too. Watching it again replaces the handler.
+            name: of the agent; somebody who gets the name later is watched, too. Watching it again replaces the handler. Agents of a manifest
+                watch agents of their domain's manifests: all replicas (`worker`), or one (`worker-0`). Agents of programs watch each other.
             handler: a method, its name, a function (called with the agent first), or a list of these; may be `async def`. It gets a
                 `ganglion.Departure`: who has ended, and why. While nobody has the name it is told so once, with the reason `Unknown`.
         Raises:
             HandlerError: the handler cannot be called with a departure.
             ValueError: the name is no text or empty, or 1,000 names are watched already.
-            NotSupported: agents of a manifest.
         """
         self._runtime.watch(name, handler)
 

@@ -124,17 +124,17 @@ class AgentCore:
         """In the main loop, and not stopped."""
         raise NotImplementedError
 
+    # -- both
+
     def watch(self, name: str, handler: Any) -> None:
-        self.unsupported("watch")
+        raise NotImplementedError
 
     def unwatch(self, name: str) -> None:
-        self.unsupported("unwatch")
+        raise NotImplementedError
 
     @property
     def watched_names(self) -> tuple[str, ...]:
-        return ()
-
-    # -- both
+        raise NotImplementedError
 
     def each(
         self,

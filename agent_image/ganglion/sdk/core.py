@@ -24,6 +24,7 @@ from ganglion.sdk.handlers import Handlers, resolve, topic_bytes
 from ganglion.sdk.mailbox import Mailbox
 from ganglion.sdk.streams import Streams
 from ganglion.sdk.timers import Timers
+from ganglion.sdk.watched import Watched
 from ganglion.wiring import WiringDocument
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Core(AgentCore):
         on_timer_error: Callable[[str, BaseException], None],
         on_shutdown: Callable[[bool], None],
         spawn: Callable[[str, Callable[[], Any]], None],
+        on_watch: Callable[[str, bool], None],
         is_function: bool,
     ) -> None:
         self.agent = agent
@@ -85,6 +87,8 @@ class Core(AgentCore):
         """Inlets are open: handlers can no longer be set."""
         self._on_shutdown = on_shutdown
         self._spawn = spawn
+        # A task of its own: news come also while a handler blocks in a send.
+        self.watched = Watched(on_watch, lambda run, end: spawn(f"watch of {end.agent}", functools.partial(run, end)))
         self._waiters: set[asyncio.Future[None]] = set()
         self._last_turn = 0.0
         self.senders: dict[str, Sender] = channels.senders
@@ -383,6 +387,29 @@ class Core(AgentCore):
         if inspect.isfunction(method) and inspect.signature(method).parameters:
             return functools.partial(method, self.agent, *args, **kwargs)
         return functools.partial(method, *args, **kwargs)
+
+    # -- ends of others
+
+    def watch(self, name: str, handler: Any) -> None:
+        """See `Agent.watch`."""
+        resolved = resolve(self.agent, self.module, handler, topics=False, may_yield=False)
+        self._here(lambda: self.watched.watch(name, resolved))
+
+    def unwatch(self, name: str) -> None:
+        """See `Agent.unwatch`."""
+        self._here(lambda: self.watched.unwatch(name))
+
+    @property
+    def watched_names(self) -> tuple[str, ...]:
+        """See `Agent.list_watched`."""
+        return self.watched.names
+
+    def _here(self, function: Callable[[], T]) -> T:
+        """Run in the main thread, whoever calls."""
+        if get_ident() == self.thread:
+            return function()
+        result: T = self.foreign.call(function, REQUEST_SECONDS)
+        return result
 
     # -- waiting
 

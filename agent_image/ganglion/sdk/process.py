@@ -32,6 +32,7 @@ from ganglion.sdk.orders import Orders
 from ganglion.sdk.report import build_report
 from ganglion.sdk.target import Target, where
 from ganglion.wire.control import ChannelState, Peer, Phase, Refuse, Report
+from ganglion.wire.departures import Departure
 from ganglion.wiring import WiringDocument
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class AgentProcess:
                 on_timer_error=self.faults.timer,
                 on_shutdown=self._asked_to_end,
                 spawn=self.hooks.spawn,
+                on_watch=self.control.watch,
                 is_function=target.function is not None,
             )
         except BaseException:
@@ -118,6 +120,7 @@ class AgentProcess:
             on_command=self.orders.on_command,
             on_fatal=self._on_fatal,
             on_stay=self.orders.on_stay,
+            on_departure=self._on_departure,
         )
         # The gate is the part of a loop that the control thread uses; what it calls waits until the loop runs, when all is made.
         control = self.link.make_control(cast("asyncio.AbstractEventLoop", self.gate), self._report, listener)
@@ -206,6 +209,7 @@ class AgentProcess:
             return False
         await self._configured("before_loop", agent.before_loop)
         self.core.looping = True
+        self.core.watched.start()
         for inlet in self.channels.inlets.values():
             inlet.start()
         self.core.timers.start()
@@ -380,6 +384,9 @@ class AgentProcess:
         self.flow.directory(peers.values(), time.monotonic())
         self.core.streams.directory(peers, channels)
         self._wake()
+
+    def _on_departure(self, departure: Departure) -> None:
+        self.core.watched.ended(departure)
 
     def _on_fatal(self, refuse: Refuse) -> None:
         self._fatal = refuse

@@ -41,4 +41,4 @@ def build_report(
             )
         else:
             parts[alias] = ChannelReport(port=port, counter=counter)
-    return Report(phase=phase, channels=parts)
+    return Report(phase=phase, channels=parts, process=counter)

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from ganglion.wire.departures import News
+
 PROTOCOL_VERSION = 1
 
 Phase = Literal["Starting", "Ready", "Draining", "AtRest", "Stopped"]
@@ -78,6 +80,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     channels: dict[str, ChannelReport] = {}
     message: str = ""
     """Short reason for people, e.g. why the replica is not Ready; ≤ 256 characters."""
+    process: Annotated[str, msgspec.Meta(max_length=32)] | None = None
+    """Id of the SDK process; empty: it has not come, or was lost. None: the agent is a program without the SDK."""
+    goodbye: bool = False
+    """That process has left in order."""
 
 
 class PeerChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -235,6 +241,21 @@ def frozen_after(flow_seconds: float) -> float:
     return min(max(flow_seconds / 2, 2.5), 10.0)
 
 
+class Watch(_Message, frozen=True, tag="Watch"):
+    """SDK → sidecar → name server, with every beat, and at once when it changes: of whose ends this agent wants to hear. See `ganglion.wire.departures`."""
+
+    names: dict[str, dict[str, str]] = {}
+    """By name of an agent or replica: the lives (by replica) that the watcher knows."""
+    goes_on: bool = False
+    """In addition to the message before."""
+
+
+class Ends(_Message, frozen=True, tag="Ends"):
+    """Name server → sidecar → SDK: what a watcher does not know yet. Answers `Watch`, and comes unasked with each end."""
+
+    news: list[News] = []
+
+
 class Notice(_Message, frozen=True, tag="Notice"):
     """Member → name server: something a person should see as an Event (dead letters, refused peers)."""
 
@@ -317,7 +338,7 @@ class AdHoc(_Message, frozen=True, tag="AdHoc"):
 
 Message = (
     Welcome | Refuse | Beat | BeatAck | Directory | Command | Notice | Bye | ByeAck
-    | AppHello | AppWelcome | AppReport | AppBye | Drain | Drained | AskAdHoc | AdHoc
+    | AppHello | AppWelcome | AppReport | AppBye | Drain | Drained | AskAdHoc | AdHoc | Watch | Ends
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

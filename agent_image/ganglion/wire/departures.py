@@ -18,6 +18,8 @@ Lives = dict[str, str]
 """Incarnation by replica."""
 MAX_WATCHED = 1000
 """Names that one agent may watch."""
+MAX_PART = 300
+"""Names and lives in one message: with the longest names less than the 64 KiB that a name server takes."""
 MAX_REMEMBERED = 4096
 """Ends that a directory, or a watcher, remembers."""
 
@@ -76,6 +78,23 @@ class Watching:
         """What to say with a beat: the lives that are known, by name."""
         return {name: dict(lives) for name, lives in self._known.items()}
 
+    def parts(self) -> list[dict[str, Lives]]:
+        """`wanted` in parts of a bounded size, at least one."""
+        parts: list[dict[str, Lives]] = [{}]
+        room = MAX_PART
+        for name, lives in self._known.items():
+            left = list(lives.items())
+            while True:
+                if room <= 0:
+                    parts.append({})
+                    room = MAX_PART
+                now, left = left[: room - 1], left[room - 1 :]
+                parts[-1][name] = dict(now)
+                room -= 1 + len(now)
+                if not left:
+                    break
+        return parts
+
     def take(self, news: Iterable[News]) -> list[Departure]:
         """The ends that were not told before."""
         ends: list[Departure] = []
@@ -110,7 +129,7 @@ class WatchBook:
     def __init__(self, now: float, lease: float, settle: float) -> None:
         self._knows_lives = now + lease
         self._knows_names = now + settle
-        self._watchers: dict[str, tuple[bytes, dict[str, Lives]]] = {}
+        self._watchers: dict[str, tuple[bytes, set[str]]] = {}
         self._by_name: dict[str, set[str]] = {}
         self._ended: OrderedDict[tuple[str, str], Reason] = OrderedDict()
 
@@ -121,6 +140,8 @@ class WatchBook:
         wanted: Mapping[str, Lives],
         now: float,
         living: Callable[[str], Lives | None],
+        *,
+        goes_on: bool = False,
     ) -> list[News]:
         """A watcher has said whom it watches.
 
@@ -129,16 +150,21 @@ class WatchBook:
             session: where it is told of ends from now on.
             wanted: as of `Watching.wanted`; no more than `MAX_WATCHED` are looked at.
             living: lives under a name; None: no such name.
+            goes_on: in addition to what it said before.
         Returns:
             what it does not know yet.
         """
+        said = self._watchers[watcher][1] if goes_on and watcher in self._watchers else set()
         self.forget(watcher)
-        names = dict(list(wanted.items())[:MAX_WATCHED])
+        names = set(list(said | wanted.keys())[:MAX_WATCHED])
         if names:
             self._watchers[watcher] = (session, names)
-        news: list[News] = []
-        for name, known in names.items():
+        for name in names:
             self._by_name.setdefault(name, set()).add(watcher)
+        news: list[News] = []
+        for name, known in wanted.items():
+            if name not in names:
+                continue
             found = living(name)
             lives = found or {}
             for replica, life in known.items():
@@ -180,7 +206,7 @@ class WatchBook:
 
     def forget(self, watcher: str) -> None:
         """It watches nobody any more."""
-        _, names = self._watchers.pop(watcher, (b"", {}))
+        _, names = self._watchers.pop(watcher, (b"", ()))
         for name in names:
             watchers = self._by_name[name]
             watchers.discard(watcher)

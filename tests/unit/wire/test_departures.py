@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganglion.wire.departures import (
+    MAX_PART,
     MAX_REMEMBERED,
     MAX_WATCHED,
     Departure,
@@ -201,3 +202,28 @@ def test_no_end_is_told_twice_and_none_that_was_known_is_missed(steps: list[tupl
     assert len(told) == len(set(told))
     assert set(told) <= ended
     assert known & ended <= set(told)
+
+
+def test_parts_are_bounded_and_make_the_whole() -> None:
+    watching = Watching()
+    assert watching.parts() == [{}]
+    for name in ("few", "many", "none"):
+        watching.add(name)
+    watching.take([News("few", f"few-{n}", "1") for n in range(3)])
+    watching.take([News("many", f"many-{n}", "1") for n in range(2 * MAX_PART)])
+    parts = watching.parts()
+    assert len(parts) == 3
+    assert all(sum(1 + len(lives) for lives in part.values()) <= MAX_PART for part in parts)
+    whole: dict[str, Lives] = {}
+    for part in parts:
+        for name, lives in part.items():
+            whole.setdefault(name, {}).update(lives)
+    assert whole == watching.wanted()
+
+    # The directory takes them for one.
+    book = WatchBook(0.0, LEASE, SETTLE)
+    living = watching.wanted()
+    for number, part in enumerate(parts):
+        assert not [item for item in book.wants("x", b"s", part, LEASE, living.get, goes_on=number > 0) if item.reason]
+    assert [item.replica for _, item in book.departed(("few",), "few-1", "1", "Killed")] == ["few-1"]
+    assert [item.replica for _, item in book.departed(("many",), "many-1", "1", "Killed")] == ["many-1"]
