@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from ganglion.nameserver.registry import LEASE_SECONDS
 from ganglion.wire.admin import Domain
 from tests.support.agents import World, world
 from tests.support.wait import wait_for
@@ -32,7 +34,8 @@ CODE = """
             print("GONE", departure.agent, departure.replica, departure.reason, flush=True)
 
     class Worker(Agent):
-        pass
+        def on_init(self):
+            print("UP", flush=True)
 """
 KNOWS_BOTH = "KNOWS ['worker-0', 'worker-1']"
 
@@ -63,6 +66,7 @@ def test_ends_of_replicas(here: World, plane: str) -> None:
 
     if plane != "InProcess":
         # A sidecar takes no agent with it.
+        killed = time.monotonic()
         here.sidecars["worker-1"].kill()
         here.start_sidecar(worker, index=1)
 
@@ -71,6 +75,8 @@ def test_ends_of_replicas(here: World, plane: str) -> None:
             return any((member.replica, member.start, member.phase) == ("worker-1", 2, "Ready") for member in members)
 
         wait_for(back, what="the agent to have come to its new sidecar")
+        if time.monotonic() - killed > LEASE_SECONDS - 2:
+            pytest.skip("this machine is so busy that the replica's lease has ended before its new sidecar was there")
     second.signal()
     second.ends(0)
     watcher.says("GONE worker worker-1 Shutdown")
@@ -79,6 +85,7 @@ def test_ends_of_replicas(here: World, plane: str) -> None:
     here.server.kill()
     first.kill()
     first = here.start(worker, pod=pod)
+    first.says("UP")
     here.server.start(Domain(agents=here.agents, channels=here.channels))
     # That it is another one tells the guard of this one, too.
     watcher.says("GONE worker worker-0 Replaced")
