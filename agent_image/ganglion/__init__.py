@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CommunicationError,
         NamingError,
         SignatureError,
+        TemplateRefused,
     )
     from ganglion.imperative.forwarder import Forwarder, run_forwarder
     from ganglion.imperative.futures import Future
@@ -87,6 +88,7 @@ __all__ = [
     "SignatureError",
     "SocketAddress",
     "StreamEnded",
+    "TemplateRefused",
     "UnknownCodec",
     "UnknownReceiver",
     "config",
@@ -109,6 +111,7 @@ _HOMES = {
         "CommunicationError",
         "NamingError",
         "SignatureError",
+        "TemplateRefused",
     ),
     "ganglion.imperative.forwarder": ("Forwarder", "run_forwarder"),
     "ganglion.imperative.futures": ("Future",),

@@ -10,7 +10,7 @@ import pytest
 
 from ganglion.nameserver.kube import KubernetesSource
 from ganglion.nameserver.kubeapi import ApiAccess
-from ganglion.wire.admin import AgentCount, ChannelCount, Domain
+from ganglion.wire.admin import AgentCount, ChannelCount, Copy, Domain
 from ganglion_operator.core.kinds import WATCHED
 from tests.support.aio import eventually
 from tests.support.apiproxy import ApiProxy
@@ -80,6 +80,12 @@ class NoCounts:
 
     def channel_counts(self) -> list[ChannelCount]:
         return []
+
+    def copies(self) -> list[Copy]:
+        return []
+
+    def refused(self) -> int:
+        return 0
 
 
 @pytest.mark.parametrize("garbage", [None, b"[]\n", b'"text"\n', b'{"type": "ADDED", "object": 7}\n', b'{"type": "ADDED"}\n', b"\xff{\n"])

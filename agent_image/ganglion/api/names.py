@@ -7,6 +7,8 @@ from ganglion.api.base import GROUP
 LABEL_NAMESERVER = f"{GROUP}/nameserver"
 LABEL_AGENT = f"{GROUP}/agent"
 LABEL_CODE = f"{GROUP}/code"
+LABEL_TEMPLATE = f"{GROUP}/template"
+"""Of a copy: the Agent that it was made from."""
 ANNOTATION_INTENT = f"{GROUP}/intent-hash"
 ANNOTATION_WIRING = f"{GROUP}/wiring"
 FIELD_MANAGER = "ganglion-operator"

@@ -12,6 +12,9 @@ from ganglion.api.pod import PodFields, ResourceRequirements
 MAX_COUNTED_AGENTS = 4096
 MAX_COUNTED_CHANNELS = 1024
 """Entries of the lists in a NameServer's status: with their managed fields they must fit into one object of etcd (1.5 MiB)."""
+MAX_TEMPLATES = 8
+MAX_COPIES = 100
+"""Of one template."""
 
 
 class Shutdown(Model):
@@ -27,6 +30,13 @@ class Shutdown(Model):
 
 class AgentDefaults(PodFields):
     """Defaults for the Agents of this NameServer; an Agent's own field wins as a whole."""
+
+
+class Template(Model):
+    """An Agent that programs may have copies of."""
+
+    name: Name = Field(description="An Agent with a `class`, of this NameServer; with `replicas: 0` it runs no pods of its own.")
+    max_copies: int = Field(default=1, ge=1, le=MAX_COPIES, description="Copies that may exist at the same time.")
 
 
 class NameServerSpec(Model):
@@ -51,6 +61,11 @@ class NameServerSpec(Model):
         default="Forbidden",
         description="Whether programs in the pods of the Agents may make agents and sockets that no manifest declares (`run_agent`, "
         "`bind`, `connect`). They find each other by a directory beside the name server. Needs `security: Curve`.",
+    )
+    templates: Annotated[tuple[Template, ...], Field(max_length=MAX_TEMPLATES, json_schema_extra=list_map("name"))] = Field(
+        default=(),
+        description="Agents that programs in pods may have copies of, by `run_agent(template=...)`. A copy has the template's pod, `run: Once`, and "
+        "no channels or timers. Needs `adHoc: Allowed`. Copies that this list no longer allows are deleted.",
     )
     agent_defaults: AgentDefaults = Field(
         default_factory=AgentDefaults, description="Defaults for the pods of the Agents.", json_schema_extra={"default": {}}
@@ -87,6 +102,13 @@ class AgentCount(Model):
     wired: int = Field(default=0, ge=0, description="Replicas whose channels all have at least one peer.")
 
 
+class Copy(Model):
+    """A copy of a template that a program asked for."""
+
+    name: Name = Field(description="Agent; the name follows from the template's and from that of the agent that the program has asked for.")
+    template: Name = Field(description="The Agent that it is a copy of.")
+
+
 class NameServerStatus(Model):
     """Observed state of a NameServer."""
 
@@ -101,6 +123,10 @@ class NameServerStatus(Model):
     )
     channels: Annotated[tuple[ChannelCount, ...], Field(max_length=MAX_COUNTED_CHANNELS, json_schema_extra=list_map("name"))] = Field(
         default=(), description="Traffic by channel, counted by the name server; refreshed at most every two seconds."
+    )
+    copies: Annotated[tuple[Copy, ...], Field(max_length=MAX_TEMPLATES * MAX_COPIES, json_schema_extra=list_map("name"))] = Field(
+        default=(),
+        description="Copies of `spec.templates` that programs have asked for, listed by the name server; only `spec` decides which are made.",
     )
 
 

@@ -32,6 +32,13 @@ _NAME_SERVER = (
         lambda s: s["adHoc"] == "Forbidden" or s["security"] == "Curve",
         field="adHoc",
     ),
+    Rule(
+        "spec",
+        "!has(self.templates) || size(self.templates) == 0 || (has(self.adHoc) && self.adHoc == 'Allowed')",
+        "`templates` must go with `adHoc: Allowed`; the copies are agents that no manifest declares",
+        lambda s: not s["templates"] or s["adHoc"] == "Allowed",
+        field="templates",
+    ),
     *pod_rules("spec.agentDefaults"),
     *resources_rules("spec.resources"),
 )

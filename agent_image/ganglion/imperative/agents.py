@@ -94,6 +94,7 @@ def run_agent(
     attributes: dict[str, Any] | None = None,
     *,
     backend: Backend | None = None,
+    template: str | None = None,
     on_error: Literal["Continue", "Stop"] = "Continue",
 ) -> Proxy:
     """Start an agent and wait until it runs.
@@ -108,6 +109,8 @@ def run_agent(
         attributes: set before on_init.
         backend: a process of its own; a thread of this one, where a debugger finds it; or a pod: in a program that runs under
             `ganglion connect` it makes an Agent object. None: as configured (GANGLION_DEFAULT_BACKEND), else a process.
+        template: name of an Agent that `NameServer.spec.templates` lists: the agent gets a pod (on a laptop: processes) of its own, a copy of
+            that Agent's, and has its class and attributes; those given here win. Not with `base`, `addr` or another backend than a pod.
         on_error: what an exception of a handler, timer or call does beside being logged.
     Returns:
         A proxy to it.
@@ -115,8 +118,12 @@ def run_agent(
         AgentStartError: it could not be made: the name is taken, on_init raised, ...; the text has the traceback.
         EncodeError: an attribute, or the class, cannot travel to another process.
         TimeoutError: no name server answers.
+        TemplateRefused: the NameServer does not allow this copy.
+        AgentNameTaken: with `template`: the name is taken.
         NotSupported, CodecForbidden: a pod cannot be had here; the text says why.
     """
+    if template is not None:
+        _check_template(template, base, addr, backend)
     backend = backend or config["BACKEND"]
     _check_backend(backend, "process", "thread", "pod")
     if on_error not in ("Continue", "Stop"):
@@ -136,6 +143,10 @@ def run_agent(
         attributes=attributes or {},
         stop_on_error=on_error == "Stop",
     )
+    if template is not None:
+        from ganglion.imperative.templates import start_copy
+
+        return proxy_of(start_copy(spec, template, ns), ns.addr(), safe=safe)
     if backend == "pod":
         from ganglion.imperative.pod import start_in_pod
 
@@ -154,6 +165,17 @@ def run_agent(
     if child.ended.is_set():
         forget()
     return proxy_of(record, ns.addr(), safe=safe, methods=methods_of(base).difference(report["hidden"]))
+
+
+def _check_template(template: str, base: type[Agent], addr: Any, backend: str | None) -> None:
+    if not isinstance(template, str) or not template:
+        raise TypeError(f"template: found {template!r}; must be the name of an Agent")
+    if base is not Agent:
+        raise ValueError(f"base: found {base!r}; must not go with template, whose Agent has the class")
+    if addr is not None:
+        raise ValueError(f"addr: found {addr!r}; must not go with template: the agent listens at the address of its pod")
+    if backend not in (None, "pod"):
+        raise ValueError(f"backend: found {backend!r}; must be pod with template")
 
 
 def _by_value(spec: Spec) -> bytes:

@@ -1,7 +1,8 @@
 """`python -m ganglion.imperative.directory`: the directory of a domain's ad-hoc agents, a child of its name server.
 
 Its first line of input says where and with which secret it serves; it answers with its endpoint, or with what is wrong. `shutdown` tells
-all agents to end; the end of its input is its own. Nothing that it receives can name code: calls are loaded as plain data.
+all agents to end; the end of its input is its own. The other lines, both ways, are about copies of templates (`ganglion.imperative.copies`,
+`ganglion.nameserver.desk`). Nothing that it receives can name code: calls are loaded as plain data.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 
 from ganglion.imperative.addresses import address_to_host_port
+from ganglion.imperative.copies import LOOK_SECONDS, CopyRequests
 from ganglion.imperative.hosts import tcp_endpoint
 from ganglion.imperative.nameserver import NameServer, NameServerProcess
 from ganglion.imperative.plain import loads_flat_call
@@ -26,7 +28,34 @@ MAX_CALL_BYTES = 1 << 20
 
 
 class Directory(NameServer):
-    """A name server whose life is that of its domain."""
+    """A name server whose life is that of its domain.
+
+    Args:
+        requests: for copies of templates.
+    """
+
+    def __init__(self, requests: CopyRequests) -> None:
+        self._requests = requests
+
+    def ask_copy(self, agent: str, template: str, key: bytes, body: bytes) -> tuple[str, str]:
+        """See `CopyRequests.ask`."""
+        return self._requests.ask(agent, template, key, body)
+
+    def forget_copy(self, agent: str, template: str, key: bytes) -> None:
+        """See `CopyRequests.forget`."""
+        self._requests.forget(agent, template, key)
+
+    def done_copy(self, agent: str, template: str, key: bytes) -> None:
+        """See `CopyRequests.done`."""
+        self._requests.done(agent, template, key)
+
+    def fetch_copy(self, copy: str) -> tuple[str, bytes] | None:
+        """See `CopyRequests.fetch`."""
+        return self._requests.fetch(copy)
+
+    def fail_copy(self, copy: str, text: str) -> None:
+        """See `CopyRequests.fail`."""
+        self._requests.fail(copy, text)
 
     def daemon_shutdown(self) -> None:
         """It ends with its NameServer object.
@@ -45,9 +74,16 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     asked = json.loads(sys.stdin.readline())
     host, _, port = asked["address"].removeprefix("tcp://").rpartition(":")
+    saying = threading.Lock()
+
+    def say(line: str) -> None:
+        with saying:
+            print(line, flush=True)  # noqa: T201 - to the name server
+
+    requests = CopyRequests(say)
     try:
         running = NameServerProcess(
-            Directory,
+            lambda: Directory(requests),
             host.strip("[]"),
             None if port == "*" else int(port),
             keys=derive(asked["secret"].encode()),
@@ -55,19 +91,29 @@ def main() -> int:
             max_call_bytes=MAX_CALL_BYTES,
         )
     except OSError as error:
-        print(str(error), flush=True)  # noqa: T201 - to the name server
+        say(str(error))
         return 1
     # Not what it advertises: the name server's own host is how it is found.
-    print(tcp_endpoint(host.strip("[]"), running.control.port), flush=True)  # noqa: T201
+    say(tcp_endpoint(host.strip("[]"), running.control.port))
     relay = _relay(asked.get("relay", ""), running, loopback=host.startswith("127."))
 
     def follow() -> None:
         for line in sys.stdin:
             if line.strip() == "shutdown":
                 running.tell("shutdown")
+            else:
+                requests.hear(line)
         running.end.set()
 
-    threading.Thread(target=follow, name="input", daemon=True).start()
+    def look() -> None:
+        # Not in the thread that serves: a name server that stands still reads nothing.
+        while not running.end.wait(LOOK_SECONDS):
+            with running.lock:
+                living = list(running.leases)
+            requests.look(living)
+
+    for work in (follow, look):
+        threading.Thread(target=work, name=work.__name__, daemon=True).start()
     try:
         running.serve()
     finally:

@@ -21,6 +21,7 @@ __all__ = [
     "SignedForAnother",
     "SignedOtherCode",
     "SignerUnknown",
+    "TemplateRefused",
     "TooManySigned",
     "UnknownPeer",
     "format_exception",
@@ -45,6 +46,10 @@ class NamingError(GanglionError, LookupError):
 
 class AdHocForbidden(GanglionError, PermissionError):
     """The domain allows no agents or sockets that no manifest declares; the text names the field."""
+
+
+class TemplateRefused(GanglionError, PermissionError):
+    """The NameServer does not allow this copy of this template; the text names the field to change."""
 
 
 class SignatureError(GanglionError, PermissionError):

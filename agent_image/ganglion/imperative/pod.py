@@ -52,7 +52,8 @@ def start_in_pod(spec: Spec, directory: Any) -> Record:
     """
     if domain():
         raise NotSupported(
-            "backend='pod': found in a pod, which has no rights to make others; declare an Agent, or use `ganglion connect` outside"
+            "backend='pod': found in a pod, which has no rights to make others; name an Agent that NameServer.spec.templates lists"
+            " (`template=...`), declare an Agent, or use `ganglion connect` outside"
         )
     context, _, where = os.environ.get(VARIABLE, "").rpartition(" ")
     namespace, _, nameserver = where.partition("/")

@@ -12,8 +12,18 @@ from ganglion.api import Agent, NameServer
 from ganglion.local.attendant import JOIN_SECRET
 from ganglion.local.bundle import Bundle, ConfigMap, Object
 from ganglion.local.environment import Seat
-from ganglion.planner import AgentPlan, ChannelPlan, DomainView, NameServerAddress, declared_roles, plan_agent, plan_channel
-from ganglion.wire.admin import DeclaredAgent, DeclaredChannel, Domain
+from ganglion.planner import (
+    AgentPlan,
+    ChannelPlan,
+    DomainView,
+    NameServerAddress,
+    allowed_templates,
+    declared_roles,
+    plan_agent,
+    plan_channel,
+    template_problem,
+)
+from ganglion.wire.admin import Copy, DeclaredAgent, DeclaredChannel, DeclaredTemplate, Domain
 
 
 class Desired:
@@ -33,6 +43,8 @@ class Desired:
         self._address = address
         self._generations: dict[str, tuple[int, str]] = {}
         self.bundle = Bundle()
+        self.copies: dict[str, str] = {}
+        """Agents of the bundle that are copies → their templates."""
         self.plans: dict[str, AgentPlan] = {}
         self.channel_plans: dict[str, ChannelPlan] = {}
         self.set(bundle)
@@ -77,13 +89,15 @@ class Desired:
         self.channel_plans = {name: plan_channel(channel, view) for name, channel in self.bundle.channels.items()}
         self.plans = {name: plan_agent(agent, view) for name, agent in self.bundle.agents.items()}
 
-    def domain(self, completed: Mapping[str, int]) -> Domain:
+    def domain(self, completed: Mapping[str, int], troubles: Mapping[str, tuple[str, bool]]) -> Domain:
         """What the name server has to know.
 
         Args:
             completed: `run: Once` agents → replicas that succeeded.
+            troubles: copies → (why it is not ready, whether it is over).
         """
         view = self.view
+        nothing = ("", False)
         agents = {
             name: DeclaredAgent(
                 name=name,
@@ -91,6 +105,9 @@ class Desired:
                 run=agent.spec.run,
                 roles={channel: sorted(roles) for channel, roles in declared_roles(agent, view).items()},
                 completed=completed.get(name, 0),
+                template=self.copies.get(name, ""),
+                problem=troubles.get(name, nothing)[0],
+                over=troubles.get(name, nothing)[1],
             )
             for name, agent in self.bundle.agents.items()
         }
@@ -98,7 +115,21 @@ class Desired:
             name: DeclaredChannel(name=name, pattern=channel.spec.pattern, delivery=channel.delivery)
             for name, channel in self.bundle.channels.items()
         }
-        return Domain(agents=agents, channels=channels, shutdown_timeout_seconds=float(self.name_server.spec.shutdown.timeout_seconds))
+        server = self.name_server
+        templates = {
+            name: DeclaredTemplate(
+                max_copies=entry.max_copies,
+                problem=template_problem(server.name, name, self.bundle.agents.get(name), is_copy=name in self.copies),
+            )
+            for name, entry in allowed_templates(server.spec).items()
+        }
+        return Domain(
+            agents=agents,
+            channels=channels,
+            shutdown_timeout_seconds=float(server.spec.shutdown.timeout_seconds),
+            templates=templates,
+            copies=[Copy(name=name, template=template) for name, template in self.copies.items()],
+        )
 
     def seat(self, agent: Agent, index: int, plan: AgentPlan) -> Seat:
         """A place for a new replica; its wiring document and code are written."""

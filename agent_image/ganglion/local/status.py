@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ganglion.api.nameserver import AgentCount, ChannelCount
+from ganglion.api.nameserver import AgentCount, ChannelCount, Copy
 from ganglion.local.child import Child
 from ganglion.local.desired import Desired
 from ganglion.local.group import Group
@@ -44,13 +44,14 @@ def refresh(desired: Desired, groups: Mapping[str, Group], server: NameServerObs
                     "members": len(counts.members) if counts is not None and server.ready else 0,
                     "agents": tuple(AgentCount(**_fields(count)) for count in counts.agents) if counts is not None else (),
                     "channels": tuple(channels.values()),
+                    "copies": tuple(Copy(**_fields(copy)) for copy in counts.copies) if counts is not None else (),
                 }
             )
         }
     )
 
 
-def _fields(count: admin.ChannelCount | admin.AgentCount) -> dict[str, Any]:
+def _fields(count: admin.ChannelCount | admin.AgentCount | admin.Copy) -> dict[str, Any]:
     return {field: getattr(count, field) for field in count.__struct_fields__}
 
 

@@ -14,6 +14,7 @@ from ganglion.local.attendant import Attendant
 from ganglion.local.bundle import Bundle
 from ganglion.local.child import EXIT_CONFIGURATION
 from ganglion.local.commands import Commands
+from ganglion.local.copies import Copies
 from ganglion.local.desired import Desired
 from ganglion.local.environment import Options
 from ganglion.local.group import Counts, Group
@@ -83,6 +84,7 @@ class Supervisor:
         self.failed: list[str] = []
         """Agents that ended themselves by force or failed while the domain ended: why."""
         self._waiting = ""
+        self._copies = Copies(self.desired, self._put_copies, self._remove, lambda text: audience.say(text, level="warning"))
         self._server = CommandServer(state.run / SOCKET, Commands(self).handle)
         self._told: dict[str, str] = {}
 
@@ -167,7 +169,9 @@ class Supervisor:
 
     def domain(self) -> Any:
         """What the name server should know now."""
-        return self.desired.domain({name: group.succeeded for name, group in self._groups.items()})
+        groups = self._groups
+        troubles = {name: _trouble(groups[name]) for name in self.desired.copies if name in groups}
+        return self.desired.domain({name: group.succeeded for name, group in groups.items()}, troubles)
 
     def _reconcile(self) -> None:
         for name, agent in self.desired.bundle.agents.items():
@@ -189,9 +193,20 @@ class Supervisor:
         """Tell the name server what is declared now."""
         await self._attendant.declare(self.domain())
 
+    async def _put_copies(self) -> None:
+        await self.declare()
+        if not self._asked_to_end.is_set():
+            self._reconcile()
+
     async def remove_agent(self, name: str) -> None:
-        """Drain an agent and forget it."""
-        group = self._groups[name]
+        """Drain an agent that a user has deleted, and forget it."""
+        self._copies.deleted(name)
+        await self._remove(name)
+
+    async def _remove(self, name: str) -> None:
+        group = self._groups.get(name)
+        if group is None:
+            return
         await group.remove()
         self._groups.pop(name, None)
         bundle = self.desired.bundle
@@ -217,7 +232,9 @@ class Supervisor:
                 if replica.ready:
                     replica.problem = None
         for notice in self._attendant.new_notices():
-            self._audience.say(f"{notice.replica}: {notice.reason}: {notice.channel}: {notice.message}", level="warning")
+            parts = (notice.replica, notice.reason, notice.channel, notice.message)
+            self._audience.say(": ".join(part for part in parts if part), level="warning")
+        self._copies.follow(answer.copies)
 
     def _judge(self) -> None:
         """Tell of troubles, and end the domain when its work is done or cannot be done."""
@@ -232,10 +249,12 @@ class Supervisor:
             self.end(f"NameServer/{self.desired.name_server.name}: {server.reason}: {server.message}", EXIT_CONFIGURATION)
         if self._stay:
             return
-        wrong = next((group for group in self._groups.values() if group.misconfigured is not None), None)
+        # Copies are programs' own: who has asked for one is told how it ends.
+        groups = [group for name, group in self._groups.items() if name not in self.desired.copies]
+        wrong = next((group for group in groups if group.misconfigured is not None), None)
         if wrong is not None:
             self.end(f"Agent/{wrong.agent.name} cannot start; shutting down", EXIT_CONFIGURATION)
-        once = [group for group in self._groups.values() if group.agent.spec.run == "Once"]
+        once = [group for group in groups if group.agent.spec.run == "Once"]
         failed = next((group for group in once if group.gave_up), None)
         if failed is not None:
             self.end(f"Agent/{failed.agent.name} failed {failed.failures} times; shutting down", EXIT_FAILURE)
@@ -246,7 +265,8 @@ class Supervisor:
         """Everything that `ganglion get` and the live table show."""
         answer = self._attendant.status
         problem = self._attendant.problem
-        seen = NameServerObserved(answer is not None, (problem.reason, problem.message) if isinstance(problem, Problem) else None)
+        trouble = (problem.reason, problem.message) if isinstance(problem, Problem) else None
+        seen = NameServerObserved(answer is not None, trouble, refused=self._copies.refused)
         status.refresh(self.desired, self._groups, seen, self._attendant.last)
         members = {member.replica: member for member in answer.members} if answer is not None else {}
         bundle = self.desired.bundle
@@ -274,6 +294,7 @@ class Supervisor:
         there = [replica for group in groups for replica in group.replicas.values() if not replica.finished.is_set()]
         for group in groups:
             group.close()
+        await self._copies.close()
         polite = await self._attendant.shut_down(timeout)
         waiting = [asyncio.ensure_future(group.wait()) for group in groups]
         observing = asyncio.ensure_future(self._attendant.observe())
@@ -324,7 +345,9 @@ class Supervisor:
     @property
     def complete(self) -> bool:
         """Whether no `run: Once` agent has work left."""
-        return all(group.finished for group in self._groups.values() if group.agent.spec.run == "Once")
+        return all(
+            group.finished for name, group in self._groups.items() if group.agent.spec.run == "Once" and name not in self.desired.copies
+        )
 
     @property
     def groups(self) -> Mapping[str, Group]:
@@ -335,3 +358,10 @@ class Supervisor:
     def ending(self) -> bool:
         """Whether the shutdown has begun."""
         return self._asked_to_end.is_set()
+
+
+def _trouble(group: Group) -> tuple[str, bool]:
+    """(why a copy is not ready, whether it is over)."""
+    problem = group.problem
+    over = group.finished or group.gave_up or group.misconfigured is not None
+    return f"{problem.reason}: {problem.message}" if problem is not None else "", over

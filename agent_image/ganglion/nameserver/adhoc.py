@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import sys
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from ganglion.runtime.errors import ConfigurationError
 from ganglion.runtime.sockets import CurveKeys
@@ -26,6 +26,20 @@ TAKEN_SECONDS = 10.0
 LOOK_SECONDS = 0.2
 AGAIN_SECONDS = 1.0
 """Between two starts of a directory that ends by itself."""
+MAX_LINE_BYTES = 1 << 20
+"""Of what it says: names of all copies are some tens of kilobytes."""
+
+
+class Desk(Protocol):
+    """What is done about what the directory says."""
+
+    def begin(self) -> None:
+        """A directory has begun to serve."""
+        ...
+
+    def hear(self, message: Any) -> None:
+        """One message, as JSON has it; anything is possible."""
+        ...
 
 
 def ad_hoc_secret(keys: CurveKeys, uid: str) -> str:
@@ -46,12 +60,15 @@ class AdHocDirectory:
         address: `tcp://IP:port` to bind; port `*` is any free one.
         keys: of the name server.
         uid: of the NameServer.
+        desk: hears what it says.
         relay: host:port where programs outside of the cluster come in by forwarded ports; empty: nowhere.
     """
 
-    def __init__(self, address: str, keys: CurveKeys, uid: str, relay: str = "") -> None:
+    def __init__(self, address: str, keys: CurveKeys, uid: str, desk: Desk, relay: str = "") -> None:
         self._address = address
         self._relay = relay
+        self._desk = desk
+        self._listening: asyncio.Task[None] | None = None
         self._secret = ad_hoc_secret(keys, uid)
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -82,7 +99,12 @@ class AdHocDirectory:
 
     async def _begin(self) -> str:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ganglion.imperative.directory", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            "-m",
+            "ganglion.imperative.directory",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=MAX_LINE_BYTES,
         )
         self._process = process
         assert process.stdin is not None
@@ -97,12 +119,38 @@ class AdHocDirectory:
             raise ConfigurationError(f"GANGLION_AD_HOC_ADDRESS: {self._address}: {line.decode(errors='replace').strip() or 'no answer'}")
         endpoint = line.decode().strip()
         log.info("directory of agents that programs make serves on %s", endpoint)
+        self._desk.begin()
+        self._listening = asyncio.create_task(self._listen(process.stdout), name="ad-hoc-directory-says")
         return endpoint
+
+    async def _listen(self, stream: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:
+                log.warning("the directory of agents that programs make said more than %d bytes at once", MAX_LINE_BYTES)
+                continue
+            if not line:
+                return
+            try:
+                message = json.loads(line)
+            except (ValueError, RecursionError):
+                message = None
+            self._desk.hear(message)
+
+    def tell(self, message: dict[str, Any]) -> bool:
+        """Say something to the directory; False when it does not listen now. Never blocks."""
+        stdin = self._process.stdin if self._process is not None and self._listening is not None else None
+        if stdin is None or stdin.is_closing() or stdin.transport.get_write_buffer_size() > MAX_LINE_BYTES:
+            return False
+        stdin.write(json.dumps(message).encode() + b"\n")
+        return True
 
     async def _keep(self) -> None:
         while not self._ending:
             assert self._process is not None
             code = await self._process.wait()
+            await self._stop_listening()
             if self._ending:
                 return
             # Its agents come back with their next beat.
@@ -125,8 +173,16 @@ class AdHocDirectory:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._stop_listening()
         if self._process is not None:
             await self._end(self._process)
+
+    async def _stop_listening(self) -> None:
+        # What a former directory has said must not be heard after the next one has begun.
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+            self._listening = None
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         if process.stdin is not None:

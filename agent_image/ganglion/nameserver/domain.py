@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ganglion.nameserver.member import SENDING
-from ganglion.wire.admin import AgentCount, ChannelCount, DeclaredAgent, DeclaredChannel, Domain, PostedNotice
+from ganglion.wire.admin import AgentCount, ChannelCount, Copy, DeclaredAgent, DeclaredChannel, Domain, PostedNotice
 from ganglion.wire.control import Addresses
 
 __all__ = ["DeclaredAgent", "DeclaredChannel", "Domain", "DomainIndex", "DomainSource", "StatusSnapshot"]
@@ -109,6 +109,10 @@ class StatusSnapshot(Protocol):
     def agent_counts(self) -> list[AgentCount]: ...
 
     def channel_counts(self) -> list[ChannelCount]: ...
+
+    def copies(self) -> list[Copy]: ...
+
+    def refused(self) -> int: ...
 
 
 class DomainSource(Protocol):

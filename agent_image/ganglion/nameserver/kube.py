@@ -19,12 +19,12 @@ from pydantic import ValidationError
 
 from ganglion.api import Agent, Channel
 from ganglion.api.base import API_VERSION, GROUP, VERSION
-from ganglion.api.names import FIELD_MANAGER_NAMESERVER
-from ganglion.api.nameserver import MAX_COUNTED_AGENTS, MAX_COUNTED_CHANNELS
+from ganglion.api.names import FIELD_MANAGER_NAMESERVER, LABEL_TEMPLATE
+from ganglion.api.nameserver import MAX_COUNTED_AGENTS, MAX_COUNTED_CHANNELS, NameServerSpec
 from ganglion.nameserver.domain import StatusSnapshot
 from ganglion.nameserver.kubeapi import ApiAccess, ApiError, Backoff, KubeApi, UnreadableError
-from ganglion.planner import DomainView, declared_roles
-from ganglion.wire.admin import DeclaredAgent, DeclaredChannel, Domain, PostedNotice
+from ganglion.planner import DomainView, allowed_templates, declared_roles, template_problem
+from ganglion.wire.admin import Copy, DeclaredAgent, DeclaredChannel, DeclaredTemplate, Domain, PostedNotice
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ class KubernetesSource:
         self._agents = _Collection("agents")
         self._changed = asyncio.Event()
         self._domain: Domain | None = None
+        self._listed: list[Copy] = []
         self._parsed: dict[tuple[str, str], tuple[str, Agent | Channel | None]] = {}
         self._status_wanted = asyncio.Event()
         self._status_written: dict[str, Any] | None = None
@@ -205,6 +206,10 @@ class KubernetesSource:
     def _build(self) -> Domain:
         server = self._servers.objects.get(self._name)
         deleting = self._is_deleting(server)
+        if self._domain is None and server is not None and not deleting:
+            # What is written from now on is ours; an empty list before this would end all copies.
+            listed = (server.get("status") or {}).get("copies") or ()
+            self._listed = [Copy(name=one["name"], template=one["template"]) for one in listed]
         known = {*(("Channel", name) for name in self._channels.objects), *(("Agent", name) for name in self._agents.objects)}
         self._parsed = {key: value for key, value in self._parsed.items() if key in known}
         channels = {name: item for name in self._channels.objects if isinstance(item := self._parse("Channel", name), Channel)}
@@ -220,6 +225,7 @@ class KubernetesSource:
                     run=agent.spec.run,
                     roles={channel: sorted(roles) for channel, roles in sorted(declared_roles(agent, view).items())},
                     completed=agent.status.succeeded,
+                    **self._copied(name, agent),
                 )
                 for name, agent in sorted(agents.items())
             },
@@ -229,7 +235,40 @@ class KubernetesSource:
             },
             deleting=deleting,
             shutdown_timeout_seconds=float(shutdown.get("timeoutSeconds") or before),
+            templates=self._templates(server, agents),
+            copies=self._listed,
         )
+
+    def _controlled(self, name: str) -> bool:
+        """Whether an Agent is a copy: the only ones that their NameServer controls."""
+        references = (self._agents.objects[name].get("metadata") or {}).get("ownerReferences") or ()
+        return any(one.get("controller") and one.get("kind") == "NameServer" for one in references)
+
+    def _copied(self, name: str, agent: Agent) -> dict[str, Any]:
+        """What is declared of a copy on top."""
+        if not self._controlled(name):
+            return {}
+        ready = next((one for one in agent.status.conditions if one.type == "Ready"), None)
+        problem = f"{ready.reason}: {ready.message}" if ready is not None and ready.status != "True" else ""
+        over = ready is not None and ready.reason in ("Completed", "Failed")
+        return {"template": agent.metadata.labels.get(LABEL_TEMPLATE, ""), "problem": problem, "over": over}
+
+    def _templates(self, server: dict[str, Any] | None, agents: dict[str, Agent]) -> dict[str, DeclaredTemplate]:
+        body = (server or {}).get("spec") or {}
+        if not body.get("templates"):
+            return {}
+        try:
+            spec = NameServerSpec.model_validate(body)
+        except ValidationError as error:
+            log.warning("NameServer %s: templates are left out: %s", self._name, error.errors()[0]["msg"])
+            return {}
+        found = {}
+        for name, entry in allowed_templates(spec).items():
+            # One of another NameServer is none of ours, and is told apart from one that does not exist by the operator.
+            agent = agents.get(name)
+            problem = template_problem(self._name, name, agent, is_copy=agent is not None and self._controlled(name))
+            found[name] = DeclaredTemplate(max_copies=entry.max_copies, problem=problem)
+        return found
 
     def _parse(self, kind: str, name: str) -> Agent | Channel | None:
         """An object of ours, or None: it belongs to another NameServer, or was stored under rules that this version does not know."""
@@ -283,6 +322,7 @@ class KubernetesSource:
             "members": self._counts.members_count(),
             "agents": msgspec.to_builtins(self._counts.agent_counts()[:MAX_COUNTED_AGENTS]),
             "channels": msgspec.to_builtins(self._counts.channel_counts()[:MAX_COUNTED_CHANNELS]),
+            "copies": msgspec.to_builtins(self._counts.copies()),
         }
 
     async def _write_events(self) -> None:
@@ -316,8 +356,8 @@ class KubernetesSource:
         regarding: dict[str, Any] = {"apiVersion": API_VERSION, "kind": "NameServer", "name": self._name, "uid": self._uid}
         if channel is not None:
             regarding = {"apiVersion": API_VERSION, "kind": "Channel", "name": notice.channel, "uid": channel["metadata"].get("uid", "")}
-        times = f" ({notice.count} messages)" if notice.count > 1 else ""
-        return {
+        times = f" ({notice.count} {'messages' if notice.channel else 'times'})" if notice.count > 1 else ""
+        body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{self._name}.{uuid.uuid4().hex[:16]}", "namespace": self._namespace},
@@ -328,6 +368,8 @@ class KubernetesSource:
             "reason": notice.reason,
             "type": "Warning",
             "regarding": {**regarding, "namespace": self._namespace},
-            "related": {"apiVersion": "v1", "kind": "Pod", "name": notice.replica, "namespace": self._namespace},
-            "note": f"{notice.replica}: {notice.message}{times}"[:1024],
+            "note": f"{notice.replica}: {notice.message}{times}"[:1024] if notice.replica else f"{notice.message}{times}"[:1024],
         }
+        if notice.replica:
+            body["related"] = {"apiVersion": "v1", "kind": "Pod", "name": notice.replica, "namespace": self._namespace}
+        return body

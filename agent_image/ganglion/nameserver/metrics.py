@@ -38,6 +38,13 @@ class NameServerMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """See prometheus-client."""
         yield GaugeMetricFamily("ganglion_nameserver_members", "Replicas with a live lease.", value=self._counts.members_count())
+        copies = GaugeMetricFamily("ganglion_nameserver_copies", "Copies of templates that programs have asked for.", labels=["template"])
+        for template, count in sorted(Counter(copy.template for copy in self._counts.copies()).items()):
+            copies.add_metric([template], count)
+        yield copies
+        yield CounterMetricFamily(
+            "ganglion_nameserver_copies_refused", "Asks for copies that the spec does not allow.", value=self._counts.refused()
+        )
         events = CounterMetricFamily("ganglion_nameserver_events", "Joins and messages by outcome.", labels=["outcome"])
         for outcome, count in sorted(self._events.items()):
             events.add_metric([outcome], count)

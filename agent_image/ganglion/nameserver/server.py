@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ganglion.nameserver.adhoc import AdHocDirectory
 from ganglion.nameserver.admin import AdminSource
 from ganglion.nameserver.auth import Authenticator, SecretAuthenticator
+from ganglion.nameserver.desk import CopyDesk
 from ganglion.nameserver.domain import Domain, DomainSource
 from ganglion.nameserver.member import Member
 from ganglion.nameserver.options import Options
@@ -21,7 +22,7 @@ from ganglion.nameserver.port import JoinPort
 from ganglion.nameserver.registry import Registry
 from ganglion.runtime.errors import ConfigurationError
 from ganglion.runtime.health import HealthServer, Probes
-from ganglion.wire.admin import AgentCount, ChannelCount, PostedNotice, Status
+from ganglion.wire.admin import AgentCount, ChannelCount, Copy, PostedNotice, Status
 from ganglion.wire.control import Notice
 
 if TYPE_CHECKING:
@@ -50,9 +51,11 @@ class NameServer:
         keys = options.keys()
         self.registry = Registry(time.monotonic(), curve=keys is not None)
         self.port = JoinPort(self.registry, _authenticator(options), keys, self._noticed)
+        self.desk = CopyDesk(f"{options.namespace}/{options.name}", self._refused)
         self._ad_hoc: AdHocDirectory | None = None
         if options.ad_hoc_address and keys is not None:
-            self._ad_hoc = AdHocDirectory(options.ad_hoc_address, keys, options.uid, options.ad_hoc_relay)
+            self._ad_hoc = AdHocDirectory(options.ad_hoc_address, keys, options.uid, self.desk, options.ad_hoc_relay)
+            self.desk.tell = self._ad_hoc.tell
         self.source: DomainSource
         self._health = HealthServer(Probes(startup=self._listens, ready=self._knows, live=self._ticks, metrics=self._metrics))
         self._exposition: NameServerMetrics | None = None
@@ -112,6 +115,7 @@ class NameServer:
                 log.info("%s, %d members", phase, len(self.registry))
                 if self._ad_hoc is not None and phase != "Serving":
                     self._ad_hoc.shut_down()
+            self.desk.tick()
             self.source.status_changed()
             if phase == "Empty" and (self._signals or self.options.admin_socket is not None):
                 # In a cluster an exit before SIGTERM would only restart the container.
@@ -160,6 +164,7 @@ class NameServer:
 
     def set_domain(self, domain: Domain) -> None:
         """The source has news."""
+        self.desk.declare(domain)
         self.registry.set_domain(domain, time.monotonic())
         self.port.pump()
 
@@ -190,10 +195,16 @@ class NameServer:
     # -- state for people ----------------------------------------------------------------------------------------------------------
 
     def _noticed(self, member: Member, notice: Notice) -> None:
+        self._post(member.replica, notice)
+
+    def _refused(self, text: str) -> None:
+        self._post("", Notice(reason="TemplateRefused", channel="", message=text))
+
+    def _post(self, replica: str, notice: Notice) -> None:
         self._notice_number += 1
         posted = PostedNotice(
             number=self._notice_number,
-            replica=member.replica,
+            replica=replica,
             reason=notice.reason[:128],
             channel=notice.channel[:63],
             message=notice.message[:1024],
@@ -216,6 +227,14 @@ class NameServer:
         """By name."""
         return self.registry.channels()
 
+    def copies(self) -> list[Copy]:
+        """Copies of templates that are wanted."""
+        return self.desk.copies.listed()
+
+    def refused(self) -> int:
+        """Asks for copies that were refused."""
+        return self.desk.copies.refused
+
     def status(self, notices_after: int = 0) -> Status:
         """Everything, for the admin socket."""
         return Status(
@@ -227,6 +246,7 @@ class NameServer:
             agents=self.registry.agents(),
             channels=self.registry.channels(),
             notices=[notice for notice in self._notices if notice.number > notices_after],
+            copies=self.copies(),
         )
 
 

@@ -2,6 +2,7 @@
 
 from ganglion.planner.agents import AgentPlan, declared_roles, plan_agent, pod_grace
 from ganglion.planner.channels import ChannelPlan, plan_channel
+from ganglion.planner.copies import CopiesPlan, allowed_templates, copy_of, plan_copies, template_problem
 from ganglion.planner.domain import DomainView, NameServerAddress
 from ganglion.planner.status import AgentObserved, ChannelObserved, NameServerObserved, agent_status, channel_status, name_server_status
 from ganglion.planner.verdicts import Verdict, merge_conditions
@@ -11,16 +12,21 @@ __all__ = [
     "AgentPlan",
     "ChannelObserved",
     "ChannelPlan",
+    "CopiesPlan",
     "DomainView",
     "NameServerAddress",
     "NameServerObserved",
     "Verdict",
     "agent_status",
+    "allowed_templates",
     "channel_status",
+    "copy_of",
     "declared_roles",
     "merge_conditions",
     "name_server_status",
     "plan_agent",
     "plan_channel",
+    "plan_copies",
     "pod_grace",
+    "template_problem",
 ]

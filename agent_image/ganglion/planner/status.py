@@ -48,13 +48,14 @@ class ChannelObserved:
 
 @dataclass(frozen=True, slots=True)
 class NameServerObserved:
-    """The name server's own pod (or process), and how many Agents and Channels refer to the NameServer."""
+    """The name server's own pod (or process), how many Agents and Channels refer to the NameServer, and why copies were refused."""
 
     ready: bool = False
     problem: tuple[str, str] | None = None
     conflict: str | None = None
     agents: int = 0
     channels: int = 0
+    refused: tuple[str, ...] = ()
 
 
 def _peers(agent: Agent, observed: AgentObserved) -> Verdict:
@@ -174,8 +175,16 @@ def channel_status(channel: Channel, plan: ChannelPlan, observed: ChannelObserve
 
 
 def name_server_status(server: NameServer, observed: NameServerObserved, now: str) -> tuple[Verdict, ...]:
-    """Verdicts of a NameServer: `Ready`, `Available`, and `Counted` when its status cannot hold all counts. The counts are its own."""
-    return (*_serving(server, observed), *_counted(observed))
+    """Verdicts of a NameServer: `Ready`, `Available`, `Counted` when its status cannot hold all counts, and `CopiesAllowed` when it asks for
+    copies that are not made. The counts are its own."""
+    return (*_serving(server, observed), *_counted(observed), *_copies(observed))
+
+
+def _copies(observed: NameServerObserved) -> tuple[Verdict, ...]:
+    if not observed.refused:
+        return ()
+    more = f" (and {len(observed.refused) - 1} more)" if len(observed.refused) > 1 else ""
+    return (Verdict("CopiesAllowed", "False", "TemplateRefused", f"{observed.refused[0]}{more}"),)
 
 
 def _counted(observed: NameServerObserved) -> tuple[Verdict, ...]:

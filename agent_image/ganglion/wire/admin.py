@@ -19,6 +19,9 @@ class DeclaredAgent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         replicas: pods wanted, regardless of `suspend`: a suspended sender has not ended its streams.
         roles: channel → roles that the agent may take, dead-letter channels included.
         completed: `run: Once`: pods that succeeded, as the source knows it.
+        template: of a copy: what it was made from.
+        problem: of a copy: why it is not ready.
+        over: of a copy: it has completed or failed.
     """
 
     name: str
@@ -26,6 +29,27 @@ class DeclaredAgent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     run: Literal["Always", "Once"] = "Always"
     roles: dict[str, list[str]] = {}
     completed: int = 0
+    template: str = ""
+    problem: str = ""
+    over: bool = False
+
+
+class DeclaredTemplate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An Agent that programs may have copies of.
+
+    Attributes:
+        problem: why no copy can be made now; empty if one can.
+    """
+
+    max_copies: int
+    problem: str = ""
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy that a program has asked for; `NameServer.status.copies[]`."""
+
+    name: str
+    template: str
 
 
 class DeclaredChannel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +68,9 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deleting: bool = False
     """The NameServer is being deleted: shut the domain down."""
     shutdown_timeout_seconds: float = 60.0
+    templates: dict[str, DeclaredTemplate] = {}
+    copies: list[Copy] = []
+    """Those that were asked for before the name server started; it looks at the first that it is told."""
 
 
 class ChannelCount(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -140,6 +167,7 @@ class Status(_AdminMessage, frozen=True, tag="Status"):
     agents: list[AgentCount] = []
     channels: list[ChannelCount] = []
     notices: list[PostedNotice] = []
+    copies: list[Copy] = []
 
 
 AdminMessage = SetDomain | GetStatus | Shutdown | Done | Failed | Status

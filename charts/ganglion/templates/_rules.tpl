@@ -11,7 +11,7 @@
   verbs: [update]
 - apiGroups: ["ganglion.dev"]
   resources: [agents]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: ["apps"]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]

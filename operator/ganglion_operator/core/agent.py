@@ -9,6 +9,7 @@ from ganglion.api.names import LABEL_AGENT
 from ganglion.planner import AgentObserved, agent_status
 from ganglion.wiring import WiringDocument
 from ganglion_operator.core.actions import Action, Apply, Delete, Notice, Patch, Plan, Settled
+from ganglion_operator.core.copies import is_copy
 from ganglion_operator.core.drift import identity
 from ganglion_operator.core.kinds import AGENT, CONFIGMAP, DISRUPTION_BUDGET, JOB, POD, STATEFULSET, Body, Key, Kind
 from ganglion_operator.core.meta import owner_reference
@@ -37,7 +38,7 @@ def _remove(kind: Kind, body: Body, why: str, grace: int | None = None) -> Delet
 def adoption(snapshot: AgentSnapshot) -> Action | None:
     """Make the NameServer an owner of the Agent (Cascade), or stop it being one (Orphan)."""
     server, agent = snapshot.server, snapshot.agent
-    if server is None or server.deleting:
+    if server is None or server.deleting or is_copy(snapshot.metadata):
         return None
     references = snapshot.metadata.get("ownerReferences") or ()
     owned = any(reference.get("uid") == server.metadata.uid for reference in references)

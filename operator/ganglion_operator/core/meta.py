@@ -85,9 +85,13 @@ def owner_key(kind: Kind, body: Body) -> Key | None:
     """Key of the object whose reconciliation looks at `body`, told by labels: they outlive owner references that point to a former life."""
     metadata = body["metadata"]
     labels = metadata.get("labels") or {}
-    if kind.kind in ("NameServer", "Channel", "Agent") or labels.get(LABEL_MANAGED_BY) != MANAGED_BY:
-        return None
     namespace = metadata.get("namespace", "")
+    if kind.kind == AGENT.kind:
+        # A copy is the only Agent that its NameServer controls.
+        reference = controller_of(body) or {}
+        return Key(NAMESERVER.kind, namespace, str(reference.get("name"))) if reference.get("kind") == NAMESERVER.kind else None
+    if kind.kind in ("NameServer", "Channel") or labels.get(LABEL_MANAGED_BY) != MANAGED_BY:
+        return None
     if agent := labels.get(LABEL_AGENT):
         return Key("Agent", namespace, agent)
     if nameserver := labels.get(LABEL_NAMESERVER):

@@ -8,6 +8,7 @@ import binascii
 from ganglion.api import NameServer
 from ganglion.api.names import AD_HOC_PORT, LABEL_NAMESERVER, NAMESERVER_PORT, agents_service
 from ganglion.planner import NameServerObserved, merge_conditions, name_server_status
+from ganglion_operator.core import copies
 from ganglion_operator.core.actions import Action, Delete, Notice, Plan
 from ganglion_operator.core.curve import fingerprint
 from ganglion_operator.core.kinds import (
@@ -101,6 +102,7 @@ class _Pass:
         self.problem: tuple[str, str] | None = None
         self.public_key: str | None = None
         self.key_secret: str | None = None
+        self.refused: tuple[str, ...] = ()
 
     def existing(self, kind: Kind, name: str) -> Body | None:
         return self.snapshot.existing(kind, name)
@@ -157,6 +159,8 @@ class _Pass:
         self.ensure(SERVICE, headless_service(self.server))
         template = nameserver_pod(self.server, self.key_secret, tokens.issuer, self.around.settings)
         self.ensure(STATEFULSET, statefulset(self.server, template))
+        wanted, self.refused = copies.plan(self.snapshot)
+        self.actions += wanted
 
     def nodes(self) -> None:
         due, wait = lost(self.snapshot.pods, self.around.nodes, self.around.now)
@@ -175,7 +179,7 @@ class _Pass:
             if wait is not None:
                 self.requeue.append(wait)
         serving = any(ready(pod) for pod in self.snapshot.pods)
-        return NameServerObserved(serving, problem, self.conflict, self.snapshot.agents, self.snapshot.channels)
+        return NameServerObserved(serving, problem, self.conflict, self.snapshot.agents, self.snapshot.channels, self.refused)
 
 
 def plan_pass(snapshot: NameServerSnapshot, around: Around) -> Plan:
@@ -198,7 +202,7 @@ def plan_pass(snapshot: NameServerSnapshot, around: Around) -> Plan:
             "key_secret": work.key_secret,
         }
     status = server.status.model_copy(update=fields)
-    mine = {key: value for key, value in status.to_dict().items() if key not in ("members", "agents", "channels")}
+    mine = {key: value for key, value in status.to_dict().items() if key not in ("members", "agents", "channels", "copies")}
     return Plan(
         actions=tuple(work.actions),
         status=mine if status != server.status else None,
@@ -208,8 +212,13 @@ def plan_pass(snapshot: NameServerSnapshot, around: Around) -> Plan:
 
 
 def _notices(server: NameServer, observed: NameServerObserved) -> tuple[Notice, ...]:
-    found = ("NameConflict", observed.conflict) if observed.conflict is not None else observed.problem
-    before = next((c for c in server.status.conditions if c.type == "Ready"), None)
-    if found is None or server.deleting or (before is not None and before.reason == found[0]):
+    if server.deleting:
         return ()
-    return (Notice("Warning", found[0], found[1]),)
+    before = {condition.type: condition.reason for condition in server.status.conditions}
+    notices = []
+    found = ("NameConflict", observed.conflict) if observed.conflict is not None else observed.problem
+    if found is not None and before.get("Ready") != found[0]:
+        notices.append(Notice("Warning", *found))
+    if observed.refused and "CopiesAllowed" not in before:
+        notices.append(Notice("Warning", "TemplateRefused", observed.refused[0]))
+    return tuple(notices)

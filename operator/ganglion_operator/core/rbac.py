@@ -70,7 +70,8 @@ NAMESPACED_RULES: tuple[Rule, ...] = (
     _on(NAMESERVER, "update", subresource="finalizers"),
     _on(CHANNEL, *_READ),
     _on(CHANNEL, "get", "patch", subresource="status"),
-    _on(AGENT, *_READ, "patch"),
+    # Copies of templates.
+    _on(AGENT, *_MAKE_WATCHED, "delete"),
     _on(AGENT, "get", "patch", subresource="status"),
     _on(AGENT, "update", subresource="finalizers"),
     _on(STATEFULSET, *_MAKE_WATCHED),

@@ -83,6 +83,9 @@ class NameServerSnapshot:
         fresh_keys: the key pair to use when there is none; the same one until the status shows it.
         token_keys: None while the API server's are not known.
         agents, channels: how many refer to it.
+        copies: Agents that it controls.
+        find: an Agent of the namespace that can be understood.
+        taken: whether there is an Agent of a name.
     """
 
     server: NameServer
@@ -92,6 +95,9 @@ class NameServerSnapshot:
     agents: int = 0
     channels: int = 0
     pods: tuple[Body, ...] = ()
+    copies: tuple[Body, ...] = ()
+    find: Callable[[str], Agent | None] = lambda _: None
+    taken: Callable[[str], bool] = lambda _: False
 
 
 @dataclass(frozen=True, slots=True)

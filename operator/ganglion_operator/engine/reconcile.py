@@ -33,7 +33,7 @@ from ganglion_operator.core.kinds import (
     Kind,
 )
 from ganglion_operator.core.meta import controller_of
-from ganglion_operator.core.ownership import RECHECK_SECONDS
+from ganglion_operator.core.ownership import RECHECK_SECONDS, owned_by
 from ganglion_operator.core.rollout import overdue
 from ganglion_operator.core.snapshot import AgentSnapshot, Around, ChannelSnapshot, NameServerSnapshot
 from ganglion_operator.engine.context import Engine
@@ -201,6 +201,7 @@ class Reconciler:
             if pending is not None and pending[1].public == server.status.public_key:
                 del self._pending_keys[key]
         referrers = self._engine.relations.referrers(key)
+        view = self._engine.views.get(server.namespace)
         return NameServerSnapshot(
             server=server,
             existing=find,
@@ -209,6 +210,9 @@ class Reconciler:
             agents=sum(referrer.kind == AGENT.kind for referrer in referrers),
             channels=sum(referrer.kind == CHANNEL.kind for referrer in referrers),
             pods=self._pods(key, find(STATEFULSET, server.name)),
+            copies=tuple(body for body in self._store.children(key, AGENT) if owned_by(body, server)),
+            find=view.domain.agents.get,
+            taken=lambda name: self._store.get(Key(AGENT.kind, server.namespace, name)) is not None,
         )
 
     def _pods(self, key: Key, workload: Body | None) -> tuple[Body, ...]:

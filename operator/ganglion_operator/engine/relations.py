@@ -24,6 +24,9 @@ def references(kind: str, namespace: str, spec: Body) -> set[Key]:
     found = {("NameServer", _name(spec.get("nameServerRef")))}
     if kind == "Channel":
         found.add(("Channel", _name(spec.get("deadLetter"))))
+    if kind == "NameServer":
+        templates = spec.get("templates")
+        found.update(("Agent", _name(template)) for template in (templates if isinstance(templates, list) else ()))
     if kind == "Agent":
         channels = spec.get("channels")
         for channel in channels if isinstance(channels, list) else ():
@@ -53,6 +56,10 @@ def _address(entry: Entry) -> tuple[Any, ...]:
         return ()
     status = entry.body.get("status") or {}
     return status.get("endpoint"), status.get("publicKey")
+
+
+def _labels(entry: Entry) -> Any:
+    return entry.body["metadata"].get("labels")
 
 
 def _counts(entry: Entry | None, field: str) -> dict[str, Body]:
@@ -97,6 +104,9 @@ def owner_delay(change: Change) -> float | None:
     if old is None or new is None or old.uid != new.uid or old.owner != new.owner:
         return CHILD_SECONDS
     match change.key.kind:
+        case "Agent":
+            # A copy: what its NameServer looks at is whether it is there, and of which template.
+            return CHILD_SECONDS if intent_changed(change) or _labels(old) != _labels(new) else None
         case "Pod":
             if _pod_news(old.body) != _pod_news(new.body):
                 return CHILD_SECONDS

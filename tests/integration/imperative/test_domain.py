@@ -25,6 +25,7 @@ from ganglion.imperative import frames
 from ganglion.imperative.failures import decode_error
 from ganglion.imperative.secret import derive
 from ganglion.nameserver.adhoc import AdHocDirectory, ad_hoc_secret
+from ganglion.nameserver.desk import CopyDesk
 from ganglion.runtime.sockets import CurveKeys, make_context, make_socket
 from tests.support.agents import AgentProcess, World, world
 from tests.support.ports import free_port
@@ -272,7 +273,7 @@ def test_a_directory_waits_until_its_address_is_free() -> None:
         port = holder.getsockname()[1]
 
         async def starts() -> int:
-            directory = AdHocDirectory(f"tcp://127.0.0.1:{port}", CurveKeys.generate(), "uid")
+            directory = AdHocDirectory(f"tcp://127.0.0.1:{port}", CurveKeys.generate(), "uid", CopyDesk("default/shop", print))
             start = asyncio.create_task(directory.start())
             await asyncio.wait([start], timeout=2)
             assert not start.done()
