@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import select
 import time
 
@@ -66,7 +65,8 @@ def _start(mine: Membership, copy: str, target: str, attributes: dict[str, objec
 
 
 def _class(target: str) -> type[Agent]:
-    found = load_target(target, os.environ.get("GANGLION_CODE_DIR"))
+    # The code is on the module path already: for this module, too.
+    found = load_target(target, None)
     if found.function is not None:
         raise ConfigurationError(f"class: {target!r}: found a function; a template must have a class derived from ganglion.Agent")
     return found.cls
