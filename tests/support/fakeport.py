@@ -136,7 +136,7 @@ class FakePort:
         old = self._need(key)
         if metadata["uid"] != old["metadata"]["uid"]:
             raise ApiError(409, "Conflict", "uid mismatch")
-        kept = {k: v for k, v in (old.get("status") or {}).items() if k in ("members", "agents", "channels")}
+        kept = {k: v for k, v in (old.get("status") or {}).items() if k in ("members", "agents", "channels", "copies")}
         return self._store(key, {**copy.deepcopy(old), "status": {**kept, **copy.deepcopy(body["status"])}})
 
     async def patch(self, kind: Kind, key: Key, body: Body) -> Body:
