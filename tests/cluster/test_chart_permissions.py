@@ -81,7 +81,8 @@ def test_operator_may_do_what_it_says_and_nothing_elsewhere(apiserver: ApiServer
         ("", "secrets", "list"),
         ("", "pods", "create"),
         ("", "pods/exec", "create"),
-        ("ganglion.dev", "agents", "delete"),
+        ("ganglion.dev", "agents", "update"),
+        ("ganglion.dev", "nameservers", "patch"),
     ):
         assert not allowed(namespace, group, resource, verb)
 

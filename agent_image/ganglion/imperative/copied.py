@@ -12,7 +12,7 @@ from ganglion.imperative.errors import AgentStartError, CallTimeout, Communicati
 from ganglion.imperative.host import Child, host
 from ganglion.imperative.life import Spec
 from ganglion.imperative.membership import Membership, membership
-from ganglion.imperative.proxy import NSProxy
+from ganglion.imperative.nsproxy import NSProxy
 from ganglion.imperative.trust import peer_loads
 from ganglion.imperative.values import dumps
 from ganglion.runtime.errors import ConfigurationError

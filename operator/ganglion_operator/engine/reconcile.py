@@ -39,7 +39,7 @@ from ganglion_operator.core.snapshot import AgentSnapshot, Around, ChannelSnapsh
 from ganglion_operator.engine.context import Engine
 from ganglion_operator.engine.executor import Executor
 from ganglion_operator.engine.pace import Pace
-from ganglion_operator.engine.relations import intent_changed
+from ganglion_operator.engine.relations import intent_changed, wishes_changed
 from ganglion_operator.engine.store import Entry
 from ganglion_operator.engine.views import Invalid, Memo, View, intent, whole
 from ganglion_operator.kube.errors import ApiError, ApiUnavailableError
@@ -327,8 +327,9 @@ class Reconciler:
         else:
             change = self._store.apply(kind, stored)
             if change is not None:
-                # A user's edit may be in the answer, too; the watch tells of it later, when it is no news.
-                self._engine.changed(change, without=None if intent_changed(change) else entry.key)
+                # A user's edit may be in the answer, too, or what a name server asks for; the watch tells of it later, when it is no news.
+                news = intent_changed(change) or wishes_changed(change)
+                self._engine.changed(change, without=None if news else entry.key)
 
     async def _refuse(self, entry: Entry, invalid: Invalid) -> None:
         """Tell that an object cannot be understood; nothing that runs for it is touched."""

@@ -58,6 +58,12 @@ def _address(entry: Entry) -> tuple[Any, ...]:
     return status.get("endpoint"), status.get("publicKey")
 
 
+def wishes_changed(change: Change) -> bool:
+    """Whether a name server asks for other copies than before."""
+    before, after = ((entry.body.get("status") or {}).get("copies") if entry is not None else None for entry in (change.old, change.new))
+    return bool(before != after)
+
+
 def _labels(entry: Entry) -> Any:
     return entry.body["metadata"].get("labels")
 

@@ -172,10 +172,16 @@ def test_the_desk_survives_whatever_a_directory_says() -> None:
     told: list[dict[str, Any]] = []
     refused: list[str] = []
     desk = CopyDesk("team/lab", refused.append)
-    desk.tell = lambda message: told.append(message) is None
+
+    def tell(message: dict[str, Any]) -> bool:
+        told.append(message)
+        return True
+
+    desk.tell = tell
     desk.declare(domain())
-    for garbage in (None, 7, "ask", [], {}, {"ask": "1"}, {"ask": 1, "agent": 2, "template": "worker"}, {"here": "all"},
-                    {"ask": 1, "agent": "x" * 1000, "template": "worker"}, {"here": [1, None, {}]}, {"forget": None, "template": 1}):  # fmt: skip
+    said: list[Any] = [None, 7, "ask", [], {}, {"ask": "1"}, {"here": "all"}, {"here": [1, None, {}]}, {"forget": None, "template": 1}]
+    said += [{"ask": 1, "agent": agent, "template": "worker"} for agent in (2, "x" * 1000)]
+    for garbage in said:
         desk.hear(garbage)
     assert desk.copies.listed() == []
     desk.tick()

@@ -114,6 +114,7 @@ def test_only_what_the_name_server_controls_is_a_copy() -> None:
         await simulation.settle(5)
         assert names(port, "Agent") == sorted(["mine", "worker", ALICE, BOB])
         assert "exists and is no copy" in (condition(port) or {})["message"]
+        await simulation.settle()
         port.calls.clear()
         # Orphan is about Agents that users have made: nothing takes a copy from its NameServer.
         await simulation.settle()

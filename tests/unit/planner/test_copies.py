@@ -104,7 +104,7 @@ def test_no_more_than_allowed_and_what_runs_goes_first() -> None:
 
 
 def test_a_copy_is_no_template_and_takes_nobodys_name() -> None:
-    spec = {"adHoc": "Allowed", "templates": [{"name": ALICE}, {"name": "worker"}]}
+    spec: dict[str, Any] = {"adHoc": "Allowed", "templates": [{"name": ALICE}, {"name": "worker"}]}
     server: NameServer = model(name_server(**spec))
     nested = copy_name(ALICE, "Eve")
     found = plan({ALICE: "worker", nested: ALICE}, {ALICE: "worker"}, server)
