@@ -24,7 +24,14 @@ signal.signal(signal.SIGTERM, lambda *_: (print("taken apart", flush=True), os._
 print(child.pid, flush=True)
 signal.pause()
 """
-RUN = "import sys; from pathlib import Path; from tests.e2e.ahead import beside; sys.exit(beside({words!r}, {making!r}, Path({log!r})))"
+RUN = """
+import signal, sys
+from pathlib import Path
+from tests.e2e.ahead import beside
+# Who runs the tests in the background may have them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(beside({words!r}, {making!r}, Path({log!r})))
+"""
 
 
 def until(path: Path) -> list[str]:
