@@ -40,7 +40,7 @@ async def serve(agent: Agent) -> None:
 
 def _start(mine: Membership, copy: str, target: str, attributes: dict[str, object]) -> Child:
     directory = NSProxy(mine.nameserver, timeout=FETCH_SECONDS)
-    name, body = _fetch(directory, copy)
+    name, body, life = _fetch(directory, copy)
     try:
         base = _class(target)
         asked, serializer, transport, stop = peer_loads()(body)
@@ -53,6 +53,7 @@ def _start(mine: Membership, copy: str, target: str, attributes: dict[str, objec
             transport=transport,
             attributes={**attributes, **asked},
             stop_on_error=stop,
+            life=life,
         )
         child = host().spawn("agent", dumps(spec))
         child.wait()
@@ -72,11 +73,11 @@ def _class(target: str) -> type[Agent]:
     return found.cls
 
 
-def _fetch(directory: NSProxy, copy: str) -> tuple[str, bytes]:
+def _fetch(directory: NSProxy, copy: str) -> tuple[str, bytes, bytes]:
     deadline = time.monotonic() + FETCH_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(CommunicationError, CallTimeout):
-            found: tuple[str, bytes] | None = directory.fetch_copy(copy)
+            found: tuple[str, bytes, bytes] | None = directory.fetch_copy(copy)
             if found is not None:
                 return found
         select.select([], [], [], LOOK_SECONDS)

@@ -3,8 +3,10 @@ the name server, which alone says what is allowed."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import logging
 import queue
 import threading
 import time
@@ -14,15 +16,24 @@ from typing import Any
 
 from ganglion.wiring.copies import copy_name
 
+log = logging.getLogger(__name__)
+
 MAX_NAME = 255
 MAX_BODY_BYTES = 64 * 1024
 """Attributes of one agent: there may be hundreds that wait for their pods."""
+MAX_REQUESTS = 800
+"""That wait at the same time: as many as a spec can allow copies."""
 MAX_ERROR_CHARACTERS = 16 * 1024
 ANSWER_SECONDS = 5.0
 ASKED_SECONDS = 15.0
 """As the name server has it: who has not asked for so long waits no more."""
 LOOK_SECONDS = 0.5
 """Between two looks at whose agents are there."""
+
+
+def life_of(key: bytes) -> bytes:
+    """Life of the agent that is made for an asking: who asked knows its agent from another one of the same name. It does not tell the key."""
+    return hashlib.blake2b(key, digest_size=16).digest()
 
 
 @dataclass(slots=True)
@@ -76,6 +87,8 @@ class CopyRequests:
         copy = copy_name(template, agent)
         with self._lock:
             held = self._requests.get(copy)
+            if held is None and len(self._requests) >= MAX_REQUESTS:
+                return "Ending", f"{MAX_REQUESTS} agents wait for their pods already"
             if held is not None and held.until > time.monotonic():
                 if held.key != key:
                     return "Taken", f"another program is just making an agent {agent!r}"
@@ -125,14 +138,19 @@ class CopyRequests:
                 return
             del self._requests[copy]
             # At once: it may be gone at the next look, and the name server must know that it was there.
-            here = self._said = sorted({*(self._said or ()), copy})
+            self._tell(sorted({*(self._said or ()), copy}))
+
+    def _tell(self, here: list[str]) -> None:
+        # Under the lock: a list that is older than another one must not be said after it, or a copy whose agent lives is taken for one whose
+        # agent has gone. The name server always reads.
+        self._said = here
         self._say(json.dumps({"here": here}))
 
-    def fetch(self, copy: str) -> tuple[str, bytes] | None:
-        """The copy's pod wants to know (agent, body); None: nobody asks for it now."""
+    def fetch(self, copy: str) -> tuple[str, bytes, bytes] | None:
+        """The copy's pod wants to know (agent, body, life of the agent to make); None: nobody asks for it now."""
         with self._lock:
             held = self._requests.get(copy)
-            return (held.agent, held.body) if held is not None else None
+            return (held.agent, held.body, life_of(held.key)) if held is not None else None
 
     def fail(self, copy: str, text: str) -> None:
         """The copy's pod could not make the agent; `text` is for the program that asks."""
@@ -143,7 +161,13 @@ class CopyRequests:
 
     def hear(self, line: str) -> None:
         """A line of the name server."""
-        match json.loads(line):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            # It was killed in the middle of it.
+            log.warning("the name server said something unreadable: %.100r", line)
+            return
+        match said:
             case {"answer": int(number), "state": str(state), "text": str(text)}:
                 with self._lock:
                     waiting = self._answers.get(number)
@@ -153,11 +177,11 @@ class CopyRequests:
                 with self._lock:
                     self._copies = copies
 
-    def look(self, living: Iterable[str]) -> None:
+    def look(self, living: Callable[[], Iterable[str]]) -> None:
         """Tell the name server whose agents are there, if that has changed, and forget what nobody asks for any more.
 
         Args:
-            living: names of all agents.
+            living: tells the names of all agents.
         """
         now = time.monotonic()
         with self._lock:
@@ -165,9 +189,8 @@ class CopyRequests:
                 del self._requests[copy]
             copies = self._copies
             templates = set(copies.values())
-            names = {copy_name(template, agent) for agent in living for template in templates}
+            # Asked under the lock: what `done` has said meanwhile is newer than a list from before.
+            names = {copy_name(template, agent) for agent in living() for template in templates}
             here = sorted(names & copies.keys())
-            if here == self._said:
-                return
-            self._said = here
-        self._say(json.dumps({"here": here}))
+            if here != self._said:
+                self._tell(here)

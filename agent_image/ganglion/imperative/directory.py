@@ -49,7 +49,7 @@ class Directory(NameServer):
         """See `CopyRequests.done`."""
         self._requests.done(agent, template, key)
 
-    def fetch_copy(self, copy: str) -> tuple[str, bytes] | None:
+    def fetch_copy(self, copy: str) -> tuple[str, bytes, bytes] | None:
         """See `CopyRequests.fetch`."""
         return self._requests.fetch(copy)
 
@@ -98,18 +98,22 @@ def main() -> int:
     relay = _relay(asked.get("relay", ""), running, loopback=host.startswith("127."))
 
     def follow() -> None:
-        for line in sys.stdin:
-            if line.strip() == "shutdown":
-                running.tell("shutdown")
-            else:
-                requests.hear(line)
-        running.end.set()
+        try:
+            for line in sys.stdin:
+                if line.strip() == "shutdown":
+                    running.tell("shutdown")
+                else:
+                    requests.hear(line)
+        finally:
+            running.end.set()
+
+    def living() -> list[str]:
+        with running.lock:
+            return list(running.leases)
 
     def look() -> None:
         # Not in the thread that serves: a name server that stands still reads nothing.
         while not running.end.wait(LOOK_SECONDS):
-            with running.lock:
-                living = list(running.leases)
             requests.look(living)
 
     for work in (follow, look):

@@ -65,6 +65,8 @@ class Spec:
     transport: str | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
     stop_on_error: bool = False
+    life: bytes = b""
+    """Identity of this life, 16 bytes; empty: a random one."""
 
 
 class Life:
@@ -82,7 +84,7 @@ class Life:
     def __init__(self, spec: Spec, *, in_process: bool) -> None:
         self.spec = spec
         self.name = spec.name or unique_identifier().decode()
-        self.life = os.urandom(16)
+        self.life = spec.life or os.urandom(16)
         self._in_process = in_process
         self._killed = False
         self._kill_by = 0.0

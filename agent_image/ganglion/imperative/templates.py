@@ -10,7 +10,7 @@ from typing import Any
 
 from ganglion.codecs.errors import EncodeError
 from ganglion.errors import GanglionError
-from ganglion.imperative.copies import MAX_BODY_BYTES
+from ganglion.imperative.copies import MAX_BODY_BYTES, life_of
 from ganglion.imperative.errors import AgentNameTaken, AgentStartError, CallTimeout, CommunicationError, TemplateRefused
 from ganglion.imperative.frames import Record
 from ganglion.imperative.life import Spec
@@ -62,6 +62,8 @@ def _registered(name: str, template: str, directory: Any, key: bytes, body: byte
     while time.monotonic() < deadline:
         try:
             record: Record | None = directory.lookup(name)
+            if record is not None and record.life != life_of(key):
+                raise AgentNameTaken(f"name already registered: another agent {name!r} has come; choose another name or shut that one down")
             if record is not None and record.running:
                 return record
             if time.monotonic() >= ask_at:
