@@ -35,6 +35,7 @@ STATUS: dict[str, dict[str, Any]] = {
         "members": 3,
         "agents": [{"name": "worker", "joined": 2, "wired": 1}],
         "channels": [{"name": "tasks", **dict.fromkeys((*COUNTS, "redelivered", "failed"), 2**40), "ended": True}],
+        "copies": [{"name": "worker-0123456789ab", "template": "worker"}],
     },
     "Channel": {
         "observedGeneration": 1,

@@ -13,14 +13,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from hack.kind.provider import select
 from hack.kind.steps import ROOT, KindError, say, step
 from tests.e2e.chart import SYSTEM, install
 from tests.e2e.sharing import cluster, held, node_count
-from tests.support.cluster import kept, kind_cluster
+from tests.support.cluster import build_images, kept, kind_cluster
 
 END_SECONDS = 120
 """For a cluster in the making to be taken apart, and for an interrupted command to clean up after itself."""
@@ -39,13 +40,17 @@ def main(words: Sequence[str]) -> int:
         return beside(words, [sys.executable, "-m", "tests.e2e.ahead"], log)
     finally:
         if not kept():
-            cluster().delete()
+            with _undisturbed():
+                cluster().delete()
 
 
 def _make() -> int:
     try:
-        with held(), kind_cluster(nodes=node_count(), keep=True) as made, step("install the chart"):
-            install(made, "ganglion", SYSTEM)
+        with held():
+            # Before the nodes, not beside them: with the tiers that run meanwhile, nodes would boot too slowly for kind.
+            build_images(select(os.environ.get("GANGLION_KIND_PROVIDER", "auto"), os.environ.get("GANGLION_KIND_NODE_IMAGE", "")))
+            with kind_cluster(nodes=node_count(), keep=True) as made, step("install the chart"):
+                install(made, "ganglion", SYSTEM)
     except (KindError, subprocess.CalledProcessError) as error:
         say("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]))
         return 1
@@ -106,11 +111,23 @@ def _run(words: Sequence[str], terminated: threading.Event) -> int:
             command.wait()
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Who is interrupted a second time still takes everything apart; each step has its bound."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _end(other: subprocess.Popen[bytes], telling: threading.Thread) -> None:
-    if other.poll() is None:
-        _end_group(other)
-    if telling.is_alive():
-        telling.join()
+    with _undisturbed():
+        if other.poll() is None:
+            _end_group(other)
+        if telling.is_alive():
+            telling.join()
 
 
 def _end_group(other: subprocess.Popen[bytes]) -> None:

@@ -263,30 +263,35 @@ def test_a_program_outside_of_the_cluster_takes_part(operator: KindCluster, name
             what="its Agent has completed with it",
         )
         with subprocess.Popen([*connect, "theatre"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
-            assert waiting.stdout is not None
-            exported = dict(shlex.split(waiting.stdout.readline())[1].split("=", 1) for _ in range(5))
-            assert list(exported) == [
-                "GANGLION_NAMESERVER_ADDRESS",
-                "GANGLION_RELAY",
-                "GANGLION_REMOTE_CODE",
-                "GANGLION_JOIN_SECRET_FILE",
-                "GANGLION_CONNECTED",
-            ]
-            os.kill(forwarder(waiting.pid), signal.SIGKILL)
-            # The same address answers again by itself.
-            seen = subprocess.run(
-                [sys.executable, "-c", "import ganglion; print(ganglion.NSProxy(timeout=60).proxy('host-stage-0', timeout=60).ping())"],
-                env={**environment, **exported},
-                capture_output=True,
-                text=True,
-                timeout=90,
-                check=False,
-            )
-            assert seen.stdout.strip() == "pong", seen.stderr
-            waiting.send_signal(signal.SIGINT)
-            assert waiting.wait(30) == 130
-            assert waiting.stderr is not None
-            assert "the forwarded ports were cut; opening them again" in waiting.stderr.read()
+            try:
+                assert waiting.stdout is not None
+                exported = dict(shlex.split(waiting.stdout.readline())[1].split("=", 1) for _ in range(5))
+                assert list(exported) == [
+                    "GANGLION_NAMESERVER_ADDRESS",
+                    "GANGLION_RELAY",
+                    "GANGLION_REMOTE_CODE",
+                    "GANGLION_JOIN_SECRET_FILE",
+                    "GANGLION_CONNECTED",
+                ]
+                os.kill(forwarder(waiting.pid), signal.SIGKILL)
+                # The same address answers again by itself.
+                seen = subprocess.run(
+                    [sys.executable, "-c", "import ganglion; print(ganglion.NSProxy(timeout=60).proxy('host-stage-0', timeout=60).ping())"],
+                    env={**environment, **exported},
+                    capture_output=True,
+                    text=True,
+                    timeout=90,
+                    check=False,
+                )
+                assert seen.stdout.strip() == "pong", seen.stderr
+                waiting.send_signal(signal.SIGINT)
+                assert waiting.wait(30) == 130
+                assert waiting.stderr is not None
+                assert "the forwarded ports were cut; opening them again" in waiting.stderr.read()
+            finally:
+                # Also when something above has failed: it would go on, with its kubectl.
+                if waiting.poll() is None:
+                    waiting.terminate()
         unknown = subprocess.run([*connect, "nobody"], env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert unknown.returncode == 1
         assert '"nobody" not found' in unknown.stderr

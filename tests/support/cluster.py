@@ -247,6 +247,12 @@ def kind_cluster(*, nodes: int = 1, name: str = "", fast_restart: bool = True, k
 def _built(made_by: Provider) -> Iterator[None]:
     """The project's images are built in the background of the block: nodes that come up mostly wait."""
     with ThreadPoolExecutor(1, thread_name_prefix="images") as builder:
-        built = builder.submit(lambda: [projectimages.archive(made_by, short) for short in default_images()])
+        built = builder.submit(build_images, made_by)
         yield
         built.result()
+
+
+def build_images(made_by: Provider) -> None:
+    """The project's images, where they are stale."""
+    for short in default_images():
+        projectimages.archive(made_by, short)
