@@ -124,5 +124,8 @@ def _remove(path: Path) -> None:
                 shutil.rmtree(entry.path, ignore_errors=True)
             elif entry.name != OWNER:
                 Path(entry.path).unlink(missing_ok=True)
+        if {entry.name for entry in path.iterdir()} - {OWNER}:
+            # Something could not be removed, or a straggler has made it meanwhile: with its owner's file the next sweep finds the folder.
+            return
         (path / OWNER).unlink(missing_ok=True)
         path.rmdir()

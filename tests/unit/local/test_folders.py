@@ -65,6 +65,17 @@ def test_only_the_folders_of_the_dead_are_removed(base: Path) -> None:
     alive.remove()
 
 
+def test_what_cannot_be_emptied_is_swept_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = RunFolder()
+    (folder.path / "deep").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("ganglion.local.folders.shutil.rmtree", lambda *_args, **_more: None)
+        folder.remove()
+    assert (folder.path / OWNER).exists()
+    assert sweep() == 1
+    assert not folder.path.exists()
+
+
 def test_a_link_in_it_is_not_followed(base: Path) -> None:
     precious = base / "precious"
     precious.mkdir()
