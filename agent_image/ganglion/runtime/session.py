@@ -24,7 +24,8 @@ MIN_BEAT_GAP_SECONDS = 0.05
 RETRY_SECONDS = (0.2, 5.0)
 """First and longest wait after a refusal that may heal; doubled each time, with jitter."""
 MAX_RELAYED = 64
-"""Messages of the agent process that wait for the name server; it says them again with each beat."""
+"""Messages of the agent process that wait for the name server; it says them again with each beat. So many parts of `MAX_PART` names and lives
+(15,360) may be watched behind a sidecar: of more, the ends of those that are said first are not told."""
 MAX_OUTBOX = 1024
 """Frames queued while the peer takes none; beyond it the connection is given up and made anew."""
 

@@ -305,7 +305,7 @@ class Agent:
                 `ganglion.Departure`: who has ended, and why. While nobody has the name it is told so once, with the reason `Unknown`.
         Raises:
             HandlerError: the handler cannot be called with a departure.
-            ValueError: the name is no text or empty, or 1,000 names are watched already.
+            ValueError: the name is no text, empty or longer than 255 bytes, or 1,000 names are watched already.
         """
         self._runtime.watch(name, handler)
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ganglion.wire.departures import MAX_WATCHED, Departure
+from ganglion.wire.departures import MAX_NAME_BYTES, MAX_WATCHED, Departure
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class Watched:
         """See `Agent.watch`."""
         if not isinstance(name, str) or not name:
             raise ValueError(f"watch: found {name!r}; pass the name of an agent")
+        if (size := len(name.encode())) > MAX_NAME_BYTES:
+            raise ValueError(f"watch: found a name of {size} bytes; pass the name of an agent, at most {MAX_NAME_BYTES} bytes")
         if name not in self._handlers and len(self._handlers) >= MAX_WATCHED:
             raise ValueError(f"watch: {MAX_WATCHED} names are watched already; unwatch some, or watch in several agents")
         self._handlers[name] = handler

@@ -18,7 +18,9 @@ Lives = dict[str, str]
 """Incarnation by replica."""
 MAX_WATCHED = 1000
 """Names that one agent may watch."""
-MAX_PART = 300
+MAX_NAME_BYTES = 255
+"""Length of a name that is watched, as UTF-8."""
+MAX_PART = 240
 """Names and lives in one message: with the longest names less than the 64 KiB that a name server takes."""
 MAX_REMEMBERED = 4096
 """Ends that a directory, or a watcher, remembers."""
@@ -127,11 +129,17 @@ class WatchBook:
     """
 
     def __init__(self, now: float, lease: float, settle: float) -> None:
-        self._knows_lives = now + lease
-        self._knows_names = now + settle
+        self._lease = lease
+        self._settle = settle
+        self.opened(now)
         self._watchers: dict[str, tuple[bytes, set[str]]] = {}
         self._by_name: dict[str, set[str]] = {}
         self._ended: OrderedDict[tuple[str, str], Reason] = OrderedDict()
+
+    def opened(self, now: float) -> None:
+        """Watchers, and those that they watch, can come only from now on."""
+        self._knows_lives = now + self._lease
+        self._knows_names = now + self._settle
 
     def wants(
         self,

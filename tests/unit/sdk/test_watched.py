@@ -59,6 +59,15 @@ def test_bounds(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
     assert ran == [_end()]
 
 
+def test_a_long_name_is_refused() -> None:
+    told: list[str] = []
+    watches = Watched(lambda name, _on: told.append(name), lambda _handler, _departure: None)
+    watches.watch("a" * 255, print)
+    with pytest.raises(ValueError, match="watch: found a name of 256 bytes; pass the name of an agent, at most 255"):
+        watches.watch("\u00e4" * 128, print)
+    assert told == ["a" * 255]
+
+
 @pytest.mark.parametrize("name", ["", None, 1])
 def test_no_name(name: object) -> None:
     watches = Watched(lambda _name, _on: None, lambda _handler, _departure: None)

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ganglion.nameserver.port import MAX_FRAME_BYTES
+from ganglion.wire.control import Watch, encode
 from ganglion.wire.departures import (
+    MAX_NAME_BYTES,
     MAX_PART,
     MAX_REMEMBERED,
     MAX_WATCHED,
@@ -219,6 +222,11 @@ def test_parts_are_bounded_and_make_the_whole() -> None:
         for name, lives in part.items():
             whole.setdefault(name, {}).update(lives)
     assert whole == watching.wanted()
+
+    longest = Watching()
+    for number in range(MAX_WATCHED):
+        longest.add(str(number).rjust(MAX_NAME_BYTES, "a"))
+    assert max(len(encode(Watch(names=part))) for part in longest.parts()) <= MAX_FRAME_BYTES
 
     # The directory takes them for one.
     book = WatchBook(0.0, LEASE, SETTLE)
