@@ -44,12 +44,16 @@ class LifeBook:
         self._returning: dict[str, tuple[str, str, float]] = {}
         """Replicas whose sidecar was replaced: agent, life, and until when its agent process is waited for."""
 
+    def opened(self, now: float) -> None:
+        """Members can come only from now on."""
+        self._watches.opened(now)
+
     def reported(self, member: Member) -> None:
         """A member was told of, or has said a report."""
         agent, replica, now_in = member.agent, member.replica, life_of(member)
         waited = self._returning.get(replica)
         if waited is not None:
-            if now_in is None:
+            if now_in is None and not member.report.goodbye:
                 return
             del self._returning[replica]
         before = self._lives.get(agent, {}).get(replica)

@@ -84,6 +84,11 @@ class Registry:
         self._shutdown: ShutdownPlan | None = None
         self._life_book = LifeBook(now, lease=LEASE_SECONDS, settle=SETTLE_SECONDS, say=self._say)
 
+    def opened(self, now: float) -> None:
+        """Members can come only from now on, maybe long after the start: who has not come back by now is not gone."""
+        self._born = now
+        self._life_book.opened(now)
+
     # -- what others declare -------------------------------------------------------------------------------------------------------
 
     def set_domain(self, domain: Domain, now: float) -> None:

@@ -78,6 +78,7 @@ class NameServer:
                 await self._ad_hoc.start()
                 self.registry.ad_hoc = self._ad_hoc.terms(self.options.remote_code)
             self.port.open(self.options.join_address)
+            self.registry.opened(time.monotonic())
             log.info(
                 "name server %s/%s serves on %s (epoch %s)",
                 self.options.namespace,

@@ -118,6 +118,35 @@ def test_a_new_sidecar_takes_no_process_with_it() -> None:
     assert world.heard() == ["LeaseEnded"]
 
 
+def test_a_goodbye_that_a_new_sidecar_hears() -> None:
+    world = Watched()
+    world.worker("one")
+    world.heard()
+    world.worker("", start=2)
+    assert world.heard() == []
+    world.worker("one", goodbye=True, start=2, join=False)
+    assert world.heard(watch=False) == ["Shutdown"]
+    world.desk.pass_time(int(LEASE_SECONDS) + 1)
+    assert world.heard(watch=False) == []
+
+
+def test_a_port_that_opens_late_has_lost_nobody() -> None:
+    world = Watched()
+    world.worker(None)
+    world.heard()
+    known = world.lives()
+    again = Desk(declared())
+    world.desk = again
+    again.now += LEASE_SECONDS
+    again.registry.opened(again.now)
+    again.member("source-0")
+    assert world.heard() == []
+    assert world.lives() == known
+    again.now += LEASE_SECONDS
+    again.beat("source-0")
+    assert world.heard() == ["LeaseEnded"]
+
+
 def test_another_pod_replaces() -> None:
     world = Watched()
     world.worker("one")
