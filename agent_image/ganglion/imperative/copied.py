@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import select
+import signal
 import time
 
 from ganglion.errors import GanglionError
@@ -29,6 +30,7 @@ async def serve(agent: Agent) -> None:
 
     Raises:
         AgentStartError: nobody asks for it, or it could not be made; the program that asks is told.
+        RuntimeError: it was killed, or has failed.
     """
     mine = membership()
     assert mine is not None
@@ -36,6 +38,16 @@ async def serve(agent: Agent) -> None:
     target, attributes = agent.get_attr("target"), agent.get_attr("attributes")
     child = await loop.run_in_executor(None, lambda: _start(mine, agent.name, target, attributes))
     await loop.run_in_executor(None, child.ended.wait)
+    if child.code != 0:
+        raise RuntimeError(f"copy {agent.name!r}: {_how_it_ended(child.code)}")
+
+
+def _how_it_ended(code: int) -> str:
+    if code > 0:
+        return f"the agent's process ended with code {code}; what it logged before tells why"
+    with contextlib.suppress(ValueError):
+        return f"the agent's process was killed by {signal.Signals(-code).name}; by SIGKILL maybe for want of memory"
+    return f"the agent's process was killed by signal {-code}"
 
 
 def _start(mine: Membership, copy: str, target: str, attributes: dict[str, object]) -> Child:

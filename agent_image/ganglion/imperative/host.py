@@ -54,6 +54,8 @@ class Child:
         self.report: Report | None = None
         self.reported = threading.Event()
         self.ended = threading.Event()
+        self.code = 0
+        """How it has ended: its exit code, or the negative number of the signal that killed it."""
         self.on_end: Callable[[], None] | None = None
         self.given_up = False
         """Nobody waits for it any more: it is to end as soon as it can."""
@@ -68,6 +70,7 @@ class Child:
     def finish(self, code: int) -> None:
         """It has ended."""
         self.tell({"failed": f"the process ended with code {code} before it had started"})
+        self.code = code
         self.ended.set()
         if self.on_end is not None and code != 0 and not _ending.is_set():
             # It talks to the name server, and this is the loop's thread. Not a daemon: at the program's end the interpreter waits for it,
