@@ -36,7 +36,12 @@ class Template(Model):
     """An Agent that programs may have copies of."""
 
     name: Name = Field(description="An Agent with a `class`, of this NameServer; with `replicas: 0` it runs no pods of its own.")
-    max_copies: int = Field(default=1, ge=1, le=MAX_COPIES, description="Copies that may exist at the same time.")
+    max_copies: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_COPIES,
+        description="Copies that may exist at the same time. The pod of a copy that was deleted may still be ending, for its grace period, and is not counted.",
+    )
 
 
 class NameServerSpec(Model):

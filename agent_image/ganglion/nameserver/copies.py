@@ -61,8 +61,8 @@ class Copies:
             self._wanted = {copy.name: _Wanted(copy.template, now + RESTART_SECONDS) for copy in domain.copies}
             self._last = now
         self._domain = domain
-        if domain.deleting:
-            # They end with the domain, in order.
+        if domain.deleting or domain.templates is None:
+            # They end with the domain, in order; what is not understood ends nobody.
             return
         room = {name: template.max_copies for name, template in domain.templates.items()}
         for name, wanted in list(self._wanted.items()):
@@ -103,6 +103,8 @@ class Copies:
     def _problem(self, domain: Domain, template: str) -> str:
         if domain.deleting:
             return "it is being deleted"
+        if domain.templates is None:
+            return "its spec has fields or values that this name server does not know; use an image that knows its schema"
         allowed = domain.templates.get(template)
         if allowed is None:
             return f"spec.templates does not list {template!r}; add `{{name: {template}, maxCopies: ...}}`"
@@ -130,8 +132,8 @@ class Copies:
     def silence(self, now: float) -> None:
         """The directory begins anew: that it knows nobody yet means nothing."""
         for wanted in self._wanted.values():
-            if wanted.here:
-                wanted.here, wanted.until = False, now + RESTART_SECONDS
+            # Also who waits: nobody could ask while no directory listened.
+            wanted.here, wanted.until = False, max(wanted.until, now + RESTART_SECONDS)
 
     def tick(self, now: float) -> None:
         """Forget what nobody has asked for again and never came. Call it about ten times a second."""

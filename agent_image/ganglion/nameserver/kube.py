@@ -242,7 +242,10 @@ class KubernetesSource:
     def _controlled(self, name: str) -> bool:
         """Whether an Agent is a copy: the only ones that their NameServer controls."""
         references = (self._agents.objects[name].get("metadata") or {}).get("ownerReferences") or ()
-        return any(one.get("controller") and one.get("kind") == "NameServer" for one in references)
+        return any(
+            one.get("controller") and one.get("kind") == "NameServer" and str(one.get("apiVersion")).partition("/")[0] == GROUP
+            for one in references
+        )
 
     def _copied(self, name: str, agent: Agent) -> dict[str, Any]:
         """What is declared of a copy on top."""
@@ -253,15 +256,15 @@ class KubernetesSource:
         over = ready is not None and ready.reason in ("Completed", "Failed")
         return {"template": agent.metadata.labels.get(LABEL_TEMPLATE, ""), "problem": problem, "over": over}
 
-    def _templates(self, server: dict[str, Any] | None, agents: dict[str, Agent]) -> dict[str, DeclaredTemplate]:
+    def _templates(self, server: dict[str, Any] | None, agents: dict[str, Agent]) -> dict[str, DeclaredTemplate] | None:
         body = (server or {}).get("spec") or {}
         if not body.get("templates"):
             return {}
         try:
             spec = NameServerSpec.model_validate(body)
         except ValidationError as error:
-            log.warning("NameServer %s: templates are left out: %s", self._name, error.errors()[0]["msg"])
-            return {}
+            log.warning("NameServer %s: templates are not understood: %s", self._name, error.errors()[0]["msg"])
+            return None
         found = {}
         for name, entry in allowed_templates(spec).items():
             # One of another NameServer is none of ours, and is told apart from one that does not exist by the operator.

@@ -68,7 +68,8 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deleting: bool = False
     """The NameServer is being deleted: shut the domain down."""
     shutdown_timeout_seconds: float = 60.0
-    templates: dict[str, DeclaredTemplate] = {}
+    templates: dict[str, DeclaredTemplate] | None = {}
+    """None: the spec has what the source does not understand. This is not an empty list, and ends no copy."""
     copies: list[Copy] = []
     """Those that were asked for before the name server started; it looks at the first that it is told."""
 

@@ -89,7 +89,7 @@ def owner_key(kind: Kind, body: Body) -> Key | None:
     if kind.kind == AGENT.kind:
         # A copy is the only Agent that its NameServer controls.
         reference = controller_of(body) or {}
-        return Key(NAMESERVER.kind, namespace, str(reference.get("name"))) if reference.get("kind") == NAMESERVER.kind else None
+        return Key(NAMESERVER.kind, namespace, str(reference.get("name"))) if is_name_server(reference) else None
     if kind.kind in ("NameServer", "Channel") or labels.get(LABEL_MANAGED_BY) != MANAGED_BY:
         return None
     if agent := labels.get(LABEL_AGENT):
@@ -97,6 +97,12 @@ def owner_key(kind: Kind, body: Body) -> Key | None:
     if nameserver := labels.get(LABEL_NAMESERVER):
         return Key("NameServer", namespace, nameserver)
     return None
+
+
+def is_name_server(reference: Body) -> bool:
+    """Whether an owner reference is to a NameServer of ours, in any version: other groups may have a kind of that name."""
+    group = str(reference.get("apiVersion")).partition("/")[0]
+    return group == NAMESERVER.group and reference.get("kind") == NAMESERVER.kind
 
 
 def controller_of(body: Body) -> Body | None:

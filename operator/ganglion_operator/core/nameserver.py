@@ -159,6 +159,9 @@ class _Pass:
         self.ensure(SERVICE, headless_service(self.server))
         template = nameserver_pod(self.server, self.key_secret, tokens.issuer, self.around.settings)
         self.ensure(STATEFULSET, statefulset(self.server, template))
+
+    def copies(self) -> None:
+        """What programs ask for comes last: a refusal of it must not keep anything else from being done."""
         wanted, self.refused = copies.plan(self.snapshot)
         self.actions += wanted
 
@@ -189,6 +192,8 @@ def plan_pass(snapshot: NameServerSnapshot, around: Around) -> Plan:
     if not server.deleting:
         work.run()
     work.nodes()
+    if not server.deleting and work.problem is None:
+        work.copies()
     observed = work.observed()
     generation = server.metadata.generation
     conditions = merge_conditions(server.status.conditions, name_server_status(server, observed, around.stamp), generation, around.stamp)

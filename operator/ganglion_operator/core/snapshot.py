@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ganglion.api import Agent, Channel, NameServer
-from ganglion.api.nameserver import AgentCount, ChannelCount
+from ganglion.api.nameserver import AgentCount, ChannelCount, Copy
 from ganglion.planner import AgentPlan, ChannelPlan
 from ganglion_operator.core.actions import Settled
 from ganglion_operator.core.curve import KeyPair
@@ -84,6 +84,7 @@ class NameServerSnapshot:
         token_keys: None while the API server's are not known.
         agents, channels: how many refer to it.
         copies: Agents that it controls.
+        wanted: copies that its status asks for; None when the list is absent or cannot be understood, which is not an empty one.
         find: an Agent of the namespace that can be understood.
         taken: whether there is an Agent of a name.
     """
@@ -96,6 +97,7 @@ class NameServerSnapshot:
     channels: int = 0
     pods: tuple[Body, ...] = ()
     copies: tuple[Body, ...] = ()
+    wanted: tuple[Copy, ...] | None = None
     find: Callable[[str], Agent | None] = lambda _: None
     taken: Callable[[str], bool] = lambda _: False
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from ganglion.api import Agent, Channel, NameServer
-from ganglion.api.nameserver import MAX_COUNTED_AGENTS, AgentCount, ChannelCount
+from ganglion.api.nameserver import MAX_COUNTED_AGENTS, AgentCount, ChannelCount, Copy
 from ganglion.planner import Verdict, merge_conditions, plan_agent
 from ganglion_operator.core import agent as agents
 from ganglion_operator.core import channel as channels
@@ -211,9 +211,22 @@ class Reconciler:
             channels=sum(referrer.kind == CHANNEL.kind for referrer in referrers),
             pods=self._pods(key, find(STATEFULSET, server.name)),
             copies=tuple(body for body in self._store.children(key, AGENT) if owned_by(body, server)),
+            wanted=self._wanted(key),
             find=view.domain.agents.get,
             taken=lambda name: self._store.get(Key(AGENT.kind, server.namespace, name)) is not None,
         )
+
+    def _wanted(self, key: Key) -> tuple[Copy, ...] | None:
+        """Copies that a NameServer's status asks for, apart from the rest of it."""
+        entry = self._store.get(key)
+        listed = (entry.body.get("status") or {}).get("copies") if entry is not None else None
+        if not isinstance(listed, list):
+            return None
+        try:
+            return tuple(Copy.model_validate(one) for one in listed)
+        except ValidationError:
+            # Written under another version of the schema.
+            return None
 
     def _pods(self, key: Key, workload: Body | None) -> tuple[Body, ...]:
         """Pods of the workload; those of a former life with the same labels are not counted."""

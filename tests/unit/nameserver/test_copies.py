@@ -195,3 +195,22 @@ def test_the_desk_survives_whatever_a_directory_says() -> None:
     desk.begin()
     desk.tick()
     assert told[4] == {"copies": {ALICE: "worker"}}
+
+
+def test_templates_that_are_not_understood_end_nobody(copies: Copies) -> None:
+    copies.ask("Alice", "worker", 0.0)
+    copies.declare(Domain(templates=None), 1.0)
+    assert names(copies) == [ALICE]
+    answer = copies.ask("Bob", "worker", 1.0)
+    assert answer.state == "Refused"
+    assert "does not know" in answer.text
+
+
+def test_who_waits_has_time_to_ask_a_new_directory(copies: Copies) -> None:
+    copies.ask("Alice", "worker", 0.0)
+    tick(copies, 0, 14)
+    copies.silence(14.0)
+    tick(copies, 14, 14 + RESTART_SECONDS - 1)
+    assert names(copies) == [ALICE]
+    tick(copies, 14 + RESTART_SECONDS - 1, 14 + RESTART_SECONDS)
+    assert names(copies) == []

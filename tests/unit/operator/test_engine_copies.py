@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from ganglion.wiring.copies import copy_name
+from ganglion_operator.core.copies import is_copy
 from ganglion_operator.core.kinds import Key
+from ganglion_operator.kube.errors import ApiError
 from tests.support.engine import fresh, play, settled
 from tests.support.fakeport import FakePort, flaky
 from tests.support.objects import agent, name_server
@@ -169,3 +171,41 @@ def test_failures_and_restarts_neither_double_nor_end_a_copy(seed: int) -> None:
     port.calls.clear()
     play(settled, port)
     assert port.writes() == []
+
+
+def test_a_list_that_is_not_known_is_not_empty() -> None:
+    async def story(port: FakePort, simulation: Simulation) -> None:
+        begin(port)
+        ask(port, ALICE)
+        await simulation.settle(5)
+        for status in ({}, {"copies": None}, {"copies": [{"name": ALICE}]}, {"copies": [7]}):
+            body = copy.deepcopy(port.objects[ZOO])
+            body["status"] = status
+            port._store(ZOO, body)
+            await simulation.settle(5)
+            assert names(port, "Agent") == ["worker", ALICE], status
+        ask(port)
+        await simulation.settle(5)
+        assert names(port, "Agent") == ["worker"]
+
+    play(story)
+
+
+def test_a_copy_that_the_api_server_refuses_keeps_no_other_from_its_end() -> None:
+    async def story(port: FakePort, simulation: Simulation) -> None:
+        begin(port)
+        ask(port, ALICE)
+        await simulation.settle(5)
+        quota = ApiError(403, "Forbidden", "exceeded quota")
+        port.broken = lambda call, kind: quota if (call, kind) == ("create", "Agent") else None
+        ask(port, BOB)
+        await simulation.settle(5)
+        assert names(port, "Agent") == ["worker"]
+
+    play(story)
+
+
+def test_a_name_server_of_another_group_has_no_copies() -> None:
+    reference = {"apiVersion": "other.example/v1", "kind": "NameServer", "name": "zoo", "uid": "u", "controller": True}
+    assert not is_copy({"ownerReferences": [reference]})
+    assert is_copy({"ownerReferences": [{**reference, "apiVersion": "ganglion.dev/v1beta1"}]})
