@@ -161,6 +161,7 @@ def test_what_the_spec_no_longer_allows_is_taken_off_but_not_at_the_domains_end(
     assert names(copies) == [ALICE]
     # A template that is gone or changed concerns new copies alone.
     gone = domain()
+    assert gone.templates is not None
     gone.templates["worker"] = DeclaredTemplate(max_copies=1, problem="template 'worker': none")
     copies.declare(gone, 2.0)
     assert names(copies) == [ALICE]
