@@ -23,7 +23,7 @@ class Board(Agent):
     def on_init(self) -> None:
         self.table: Counter[str] = Counter()
         self.turns = itertools.cycle(itertools.product(PLAYERS, (1, 2, 3)))
-        self.asked = 0
+        self.asked: set[str] = set()
         self.left = self.changes
         self.each(0.005, self.play)
 
@@ -31,14 +31,14 @@ class Board(Agent):
         player, points = next(self.turns)
         self.table[player] += points
         self.send("scores", [player, points], topic="change")
-        if self.asked >= self.viewers:
+        if len(self.asked) >= self.viewers:
             self.left -= 1
             if self.left == 0:
                 self.send("scores", self.table, topic="final")
                 self.shutdown()
 
-    def snapshot(self, _question: None) -> Mapping[str, int]:
-        self.asked += 1
+    def snapshot(self, viewer: str) -> Mapping[str, int]:
+        self.asked.add(viewer)
         return self.table
 
 
@@ -48,7 +48,11 @@ class Viewer(Agent):
     def on_init(self) -> None:
         self.table: Counter[str] | None = None
         self.changes = 0
-        self.send("scores", None, handler=self.begin, wait=60)
+        self.ask()
+
+    def ask(self) -> None:
+        # A reply may be lost: ask again.
+        self.send("scores", self.replica, handler=self.begin, wait=60, on_error=lambda: self.after(1.0, self.ask))
 
     def begin(self, table: Mapping[str, int]) -> None:
         self.table = Counter(table)

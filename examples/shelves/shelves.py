@@ -46,7 +46,7 @@ def librarian(agent: Agent) -> None:
     copies: dict[str, int] = {}
     places: dict[str, set[str | None]] = {}
     for _ in TITLES:
-        title, count = agent.recv("books", timeout=60)
+        title, count = agent.recv("books", timeout=170)
         copies[title] = max(count, copies.get(title, 0))
         places.setdefault(title, set()).add(agent.sent_by)
     for title in sorted(copies):

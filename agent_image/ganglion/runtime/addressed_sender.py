@@ -101,7 +101,10 @@ class AddressedSender:
         if sender is None:
             return
         sender.give_up(GONE.format(to))
-        self._absent.discard(to)
+        if to in self._absent:
+            # Who hears it may come to know the next replica of this name before its messages are all settled.
+            self._absent.discard(to)
+            self._on_absent(to, False)
         self._ready.discard(to)
         self._parts = ({key: one for key, one in parts.items() if key != to}, total(past, sender.ledger()))
 

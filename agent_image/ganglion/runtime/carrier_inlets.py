@@ -66,6 +66,7 @@ class _Inlet:
         """Messages may arrive from now on."""
         if not self._started:
             self._started = True
+            self._paused = False
             self._reactor.add(self, pumped=self._spec.polled)
 
     def stop_intake(self) -> None:

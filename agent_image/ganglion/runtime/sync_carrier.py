@@ -70,6 +70,7 @@ class SyncSubInlet(SubInlet):
         self._reply_topic = REPLY + spec.mark
         self._held = 0
         """Turns of the loop that are still to be waited."""
+        self._stopped = False
         self.generation = 0
         whole = replace(spec, topics=tuple(PUBLICATION + topic for topic in spec.topics), decode=_as_it_is, handler=self._dispatch)
         super().__init__(leg, reactor, whole, replica=replica)
@@ -78,6 +79,9 @@ class SyncSubInlet(SubInlet):
     def start(self) -> None:
         """Subscribe, to replies too."""
         if not self._started:
+            if self._stopped:
+                # A publisher may not have heard yet that the former marker is gone.
+                self._renew()
             # Before the marker, which says that everything is there.
             self._socket.subscribe(self._reply_topic)
         super().start()
@@ -86,6 +90,7 @@ class SyncSubInlet(SubInlet):
         """Unsubscribe, and take no more."""
         if self._started and not self._closed:
             self._socket.unsubscribe(self._reply_topic)
+            self._stopped = True
         super().stop_intake()
 
     def subscribe(self, topic: bytes) -> None:
@@ -96,8 +101,7 @@ class SyncSubInlet(SubInlet):
         super().subscribe(topic)
         if self._started:
             former = self._marker
-            self.generation += 1
-            self._marker = marker(self._replica, self._asks.mark, self.generation)
+            self._renew()
             self._socket.subscribe(self._marker)
             self._socket.unsubscribe(former)
 
@@ -112,6 +116,10 @@ class SyncSubInlet(SubInlet):
         self._held = HOLD_TURNS
 
     # -- inside
+
+    def _renew(self) -> None:
+        self.generation += 1
+        self._marker = marker(self._replica, self._asks.mark, self.generation)
 
     @property
     def _full(self) -> bool:

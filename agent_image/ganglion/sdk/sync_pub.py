@@ -24,8 +24,9 @@ from ganglion.wire.published import MARK_BYTES, Asker, decode_request, encode_re
 
 log = logging.getLogger(__name__)
 
-HEAR_SECONDS = 10.0
-"""A request may come before its requester's subscriptions; it is handled when they are here, or refused after so long."""
+HEAR_SECONDS = 60.0
+"""A request may come before its requester's subscriptions, which begin when its `before_loop` has returned; it is handled when they are here,
+or refused after so long."""
 
 Body = bytes | memoryview
 OnReply = Callable[[Any, Exception | None], Any]

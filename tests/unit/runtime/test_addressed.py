@@ -169,6 +169,20 @@ def test_a_batch_for_nobody_is_refused(ext: Any) -> None:
         Side().sender.offer(frames.encode_data(1, 0, [b""], ext=ext))
 
 
+def test_who_is_gone_is_absent_no_more() -> None:
+    side = Side()
+    side.sender.set_addressees(known(b=Addresses(1)))
+    side.offer("b-0", b"waits")
+    side.sender.set_addressees(known(b=Addresses(0)))
+    assert side.news == [("b-0", True), ("b-0", False)]
+    side.sender.set_addressees(known(b=Addresses(1)))
+    side.link("b-0")
+    side.offer("b-0", b"new")
+    assert side.sent == [("b-0", b"new")]
+    side.offer("c-0", b"for nobody")
+    assert side.news == [("b-0", True), ("b-0", False)]
+
+
 def test_who_hears_anew_is_told_anew() -> None:
     side = Side()
     side.offer("b-0", b"waits")
@@ -281,6 +295,13 @@ def test_behind_a_sidecar_all_share_the_leg_and_it_tells_who_is_absent(reactor: 
     with pytest.raises(ReceiverAbsent):
         outlet.send(b"4", topic=b"b-0")
     outlet.link_frame(leg, frames.WELCOME, frames.encode_control(frames.WELCOME, {"back": "b-0"}), b"")
+    with pytest.raises(TimeoutError, match="4 messages are unacknowledged"):
+        outlet.send(b"4", topic=b"b-0", timeout=0.01)
+    # Scaled away and up again before all that waited for it is settled.
+    outlet.link_frame(leg, frames.WELCOME, frames.encode_control(frames.WELCOME, {"absent": "b-0"}), b"")
+    outlet.set_addressees(known(a=Addresses(1), b=Addresses(0)))
+    outlet.link_frame(leg, frames.WELCOME, frames.encode_control(frames.WELCOME, {"back": "b-0"}), b"")
+    outlet.set_addressees(known(a=Addresses(1), b=Addresses(1)))
     with pytest.raises(TimeoutError, match="4 messages are unacknowledged"):
         outlet.send(b"4", topic=b"b-0", timeout=0.01)
     assert outlet.ledger().in_flight == 8

@@ -11,7 +11,7 @@ import pytest
 
 from ganglion.runtime.carrier_legs import MARKER, marked, marker
 from ganglion.runtime.carrier_outlets import PubOutlet
-from ganglion.runtime.sync_carrier import SyncPubOutlet, SyncSubInlet
+from ganglion.runtime.sync_carrier import HOLD_TURNS, SyncPubOutlet, SyncSubInlet
 from ganglion.wire.frames import FrameError
 from ganglion.wire.published import REPLY, Asker, decode_reply, decode_request, encode_reply, encode_request
 from tests.support.carriers import MODES, Member, Mode, World
@@ -97,8 +97,40 @@ def test_what_is_subscribed_later_is_there_before_the_reply(world: World, mode: 
         world.driver.until(lambda: member.got[-1:] == [(topic, b"new")])  # noqa: B023 - this round's
         assert member.got[-2] == (generation, b"")
     inlet.stop_intake()
+    inlet.stop_intake()
+    inlet.resume_intake()
+    inlet.resume_intake()
+    assert inlet.generation == 20
+    asker = Asker(MARKS["a"], 20, 20)
+    assert not publisher.hears(asker), "it knows the subscriptions of before"
+    world.driver.until(lambda: publisher.hears(asker), what="those of now")
+    publisher.answer(asker, b"again")
+    publisher.send(b"after", topic=b"x")
+    world.driver.until(lambda: member.got[-2:] == [(20, b"again"), (b"x", b"after")])
+    inlet.stop_intake()
     world.driver.until(lambda: publisher.wired == 0, what="it to leave")
     assert not publisher.hears(Asker(MARKS["a"], 0, 0))
+
+
+def test_who_is_stopped_while_it_holds_takes_again_when_it_is_resumed(world: World) -> None:
+    publisher = _publisher(world, "null")
+    member = _subscriber(world, "a", "null")
+    inlet = member.inlet
+    assert isinstance(inlet, SyncSubInlet)
+    world.wire()
+    world.driver.until(lambda: publisher.hears(Asker(MARKS["a"], 0, 0)))
+    publisher.send(b"one")
+    world.driver.until(lambda: member.got == [(b"", b"one")])
+    inlet.hold()
+    inlet.drain(1)
+    assert len(inlet.sockets) == 1, "it holds"
+    inlet.stop_intake()
+    for _ in range(2 * HOLD_TURNS):
+        world.driver.loop.run_until_complete(asyncio.sleep(0))
+    inlet.resume_intake()
+    world.driver.until(lambda: publisher.hears(Asker(MARKS["a"], 1, 0)))
+    publisher.send(b"two")
+    world.driver.until(lambda: member.got == [(b"", b"one"), (b"", b"two")])
 
 
 def test_who_waits_for_a_reply_goes_on_before_what_follows(world: World) -> None:
