@@ -87,10 +87,10 @@ test-cluster: $(VENV)/.dev ## A real kube-apiserver and etcd, three of each side
 	@$(PYTEST) --numprocesses 3 tests/cluster
 
 .PHONY: test-e2e
-test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, four tests at a time (budget 15 min, 10 when it is made already, cold +15)
+test-e2e: $(VENV)/.dev ## The kind cluster, three nodes, three tests at a time (budget 15 min, 12 when it is made already, cold +15)
 	@echo "· e2e tests on kind: building the node image if no engine can pull one"
 	@$(BIN)/python -m hack.kind prepare
-	@$(PYTEST) --numprocesses 4 tests/e2e
+	@$(PYTEST) --numprocesses 3 tests/e2e
 
 .PHONY: test-nightly
 test-nightly: $(VENV)/.dev ## Scenarios of the differential tests over two sidecars on this machine (not part of `make test`; 1 min)
