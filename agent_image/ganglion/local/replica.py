@@ -173,7 +173,7 @@ class Replica:
         if code == EXIT_CONFIGURATION:
             return Problem("ConfigurationError", last or "exit code 78")
         if code < 0:
-            return Problem("Killed", f"the agent process was ended by {signal.Signals(-code).name}")
+            return Problem("Killed", f"the agent process was ended by {_signal_name(-code)}")
         return Problem("Error", f"the agent process ended with exit code {code}" + (f"; it said: {last[:300]}" if last else ""))
 
     def _termination_message(self) -> str:
@@ -287,3 +287,10 @@ class Replica:
         if self._ending is not None:
             await self._ending
         self._conclude()
+
+
+def _signal_name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    # Most of the real-time signals have no name.
+    return f"signal {number}"

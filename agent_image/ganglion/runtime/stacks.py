@@ -10,6 +10,7 @@ They write to a file in memory, which other processes of the same user find unde
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import faulthandler
 import os
@@ -75,6 +76,12 @@ def install(name: str = NAME, loops: Iterable[asyncio.AbstractEventLoop] = ()) -
         return
     signal.signal(SIGNAL, _signalled)
     faulthandler.register(LAST_RESORT, file=_Here.file, all_threads=True)
+    atexit.register(_withdraw)
+
+
+def _withdraw() -> None:
+    """The interpreter ends, and will take back its handlers: then a question that was sent before would kill the process."""
+    signal.signal(SIGNAL, signal.SIG_IGN)
 
 
 def watched(by_control_thread: bool) -> None:
@@ -210,6 +217,9 @@ def _exchange(process: int, pid: int, file: int, timeout: float, *, last_resort:
         if end >= 0:
             return seen[begin + len(BEGIN) : end].decode(errors="replace")
         if time.monotonic() >= again:
+            if not _catches(pid, SIGNAL):
+                # It has begun to end, or runs another program now.
+                raise ProcessLookupError
             signal.pidfd_send_signal(process, SIGNAL)
             again += AGAIN_SECONDS
     before = os.fstat(file).st_size

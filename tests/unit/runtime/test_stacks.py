@@ -132,3 +132,17 @@ def test_the_file_does_not_grow_for_ever() -> None:
         found = stacks._memory_file(child.pid, stacks.NAME)
         assert found is not None
         assert found.stat().st_size < 1000 + 2 * len(text)
+
+
+def test_a_question_that_comes_when_the_interpreter_has_given_up_its_handlers_kills_nobody() -> None:
+    # Module globals are destroyed after the handlers of signals are.
+    code = f"""
+import os
+from ganglion.runtime import stacks
+class Last:
+    def __del__(self, kill=os.kill, me=os.getpid(), number={stacks.SIGNAL}): kill(me, number)
+stacks.install()
+last = Last()
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=30, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
