@@ -8,6 +8,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
+# An editable install is not compiled; where PYTHONDONTWRITEBYTECODE is set, each of the processes that tests start would do it again.
+COMPILE := $(BIN)/python -m compileall -q agent_image/ganglion operator/ganglion_operator
 # Under another name, so that `make -n test` shows how it runs the tiers, and makes no cluster for them.
 TIERS  := $(MAKE)
 
@@ -25,11 +27,13 @@ $(BIN)/python:
 $(VENV)/.user: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "· installing ganglion"
 	@$(PIP) install -c constraints.txt -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "· installing ganglion with everything for development and tests"
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.user
 
 .PHONY: install

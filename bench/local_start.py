@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import compileall
 import contextlib
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -178,6 +180,10 @@ def main() -> int:
     parser.add_argument("--agents", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    # An installed package has its bytecode; a source tree has none where none is written.
+    source = importlib.util.find_spec("ganglion")
+    for folder in (source.submodule_search_locations or ()) if source is not None else ():
+        compileall.compile_dir(folder, quiet=1)
     found: dict[str, list[dict[str, float]]] = {"baseline": [], "InProcess": [], "Sidecar": []}
     for _ in range(options.rounds):
         for what, results in found.items():
