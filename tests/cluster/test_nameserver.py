@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from ganglion.cli import main
 from ganglion.wire.control import ChannelReport, Ledger, Notice, Report
+from hack.kind import golang
 from tests.support.apiserver import ISSUER, ApiServer
 from tests.support.nameserver import Members, NameServerProcess, TestMember, members
 from tests.support.wait import wait_for
@@ -165,6 +168,26 @@ def test_edits_reach_the_registry(cluster: Cluster, join: Callable[..., TestMemb
     assert worker.heard.channels["lines"].declared_senders == 1
     cluster.api.kubectl("-n", cluster.namespace, "scale", "agents.ganglion.dev/source", "--replicas=3")
     wait_for(lambda: worker.heard.channels["lines"].declared_senders == 3, what="the new scale")
+
+
+def test_a_log_level_reaches_its_members(
+    cluster: Cluster, join: Callable[..., TestMember], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the command, with the user's kubectl."""
+    source, worker = join("source-0", "Push").joined(), join("worker-0", "Pull").joined()
+    monkeypatch.setenv("PATH", f"{golang.program('kubectl').parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KUBECONFIG", str(cluster.api.kubeconfig))
+    monkeypatch.setenv("KUBECACHEDIR", str(cluster.server.directory / "kubectl-cache"))
+    heard = [""]
+    for level in ("Debug", ""):
+        wait_for(lambda: worker.heard.levels == heard, what="an answer to its beats")
+        assert main(["log-level", "agent/worker", level or "default", "--namespace", cluster.namespace]) == 0, capsys.readouterr().err
+        heard.append(level)
+    wait_for(lambda: worker.heard.levels == heard, what="no level any more")
+    wait_for(lambda: source.heard.levels == [""], what="an answer to the beats of the other")
+    assert capsys.readouterr().out == "worker logs DEBUG and above\nworker logs what it did at its start\n"
+    assert main(["log-level", "nobody", "INFO", "--namespace", cluster.namespace]) == 1
+    assert 'agents.ganglion.dev "nobody" not found' in capsys.readouterr().err
 
 
 def test_tokens_of_others_get_nothing(cluster: Cluster, join: Callable[..., TestMember]) -> None:

@@ -93,6 +93,15 @@ def test_an_edit_reaches_the_workload(cluster: Cluster, operator: OperatorProces
     cluster.server.kubectl("scale", "agent", "worker", "-n", cluster.namespace, "--replicas=5")
     wait_for(lambda: cluster.need("statefulsets", "worker")["spec"]["replicas"] == 5, what="scaled")
     assert cluster.need("statefulsets", "worker")["spec"]["template"]["metadata"]["annotations"]["ganglion.dev/intent-hash"] == before
+    # A level replaces nothing: pods that start later have it in their wiring, those that run hear of it from the name server.
+    cluster.patch("agents", "worker", {"spec": {"logLevel": "Debug"}})
+
+    def leveled() -> bool:
+        annotations = cluster.need("statefulsets", "worker")["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["ganglion.dev/intent-hash"] == before
+        return bool(json.loads(annotations["ganglion.dev/wiring"])["agent"]["logLevel"] == "Debug")
+
+    wait_for(leveled, what="level in the wiring")
     cluster.patch("agents", "worker", {"spec": {"env": [{"name": "MODE", "value": "fast"}]}})
 
     def edited() -> bool:

@@ -40,6 +40,7 @@ class Worker(wordcount.Worker):
     """Takes its time."""
 
     def count(self, task: dict[str, Any]) -> None:
+        self.log_debug("counting %s", task["file"])
         time.sleep(task["wait"])
         super().count(task)
 

@@ -65,6 +65,18 @@ def _show(run: WordCount, workers: int) -> None:
     wait_for(true, timeout=30, interval=0.5, what=f"columns that tell of {workers} workers")
 
 
+def _tell_more(run: WordCount) -> None:
+    """A log level reaches the workers that run, and replaces none; then they have none any more."""
+    before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in run.pods("worker")}
+    patch = ["patch", "agents.ganglion.dev", "worker", "--type=merge", "-p"]
+    log = ["logs", next(iter(before)), "-c", "agent", "--tail=10", "--ignore-errors"]
+    assert "counting" not in run.kubectl(*log)
+    run.kubectl(*patch, json.dumps({"spec": {"logLevel": "Debug"}}))
+    wait_for(lambda: "counting" in run.kubectl(*log), timeout=60, interval=0.5, what="debug lines of a worker that ran before")
+    assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in run.pods("worker")} == before
+    run.kubectl(*patch, json.dumps({"spec": {"logLevel": None}}))
+
+
 def _rolled(run: WordCount, before: set[str], replicas: int) -> Callable[[], bool]:
     def rolled() -> bool:
         now = run.pods("worker", ready=True)
@@ -81,6 +93,7 @@ def test_scaling_and_edits_reach_running_pods_without_loss(operator: KindCluster
     run.kubectl("scale", "agents.ganglion.dev/worker", "--replicas=6")
     run.wait_replicas("worker", 6)
     _show(run, 6)
+    _tell_more(run)
     before = {pod["metadata"]["uid"] for pod in run.pods("worker")}
     edit = [{"op": "add", "path": "/spec/env", "value": [{"name": "EDITED", "value": "yes"}]}]
     run.kubectl("patch", "agents.ganglion.dev", "worker", "--type=json", "-p", json.dumps(edit))

@@ -153,11 +153,13 @@ class Heard:
         self.commands: list[Command] = []
         self.refusals: list[Refuse] = []
         self.lost = 0
+        self.levels: list[str] = []
         self.listener = ControlListener(
             on_joined=self.epochs.append,
             on_directory=self._directory,
             on_command=self.commands.append,
             on_fatal=self.refusals.append,
+            on_log_level=self.levels.append,
             on_lost=self._lost,
         )
 

@@ -10,6 +10,7 @@ from ganglion.api.base import FREE_FORM, Alias, Conditions, Identifier, Model, O
 from ganglion.api.channel import Role
 from ganglion.api.pod import Container, Env, EnvFromSource, ExtraContainer, Mounts, PodFields, Volume
 
+LogLevel = Literal["Debug", "Info", "Warning", "Error", "Critical"]
 Topic = Annotated[str, StringConstraints(max_length=255)]
 FileName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 FileText = Annotated[str, StringConstraints(max_length=131072)]
@@ -93,6 +94,11 @@ class AgentSpec(PodFields):
     on_error: Literal["Continue", "Restart", "Stop"] = Field(
         default="Continue",
         description="After a handler's exception (always logged and counted): Continue, Restart the process, or Stop the agent in order.",
+    )
+    log_level: LogLevel | None = Field(
+        default=None,
+        description="What is less important is not logged by the agent's processes. A change reaches them while they run, and replaces no pod. "
+        "Default: what they started with, `GANGLION_LOG_LEVEL`.",
     )
     suspend: bool = Field(default=False, description="Run no pods until it is false again.")
     min_available: int | None = Field(

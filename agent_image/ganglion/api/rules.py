@@ -198,6 +198,13 @@ _AGENT = (
     ),
     Rule(
         "spec",
+        "!has(self.logLevel) || has(self.class)",
+        "`logLevel` must go with `class`; a program of its own takes `container.args` or `env`",
+        lambda s: not has(s, "logLevel") or has(s, "class"),
+        field="logLevel",
+    ),
+    Rule(
+        "spec",
         "size(self.timers) == 0 || has(self.class)",
         "`timers` must go with `class`",
         lambda s: not s["timers"] or has(s, "class"),

@@ -17,7 +17,7 @@ _COMMANDS = {
     "logs": ("ganglion.cli.inspect", "Show what an agent printed."),
     "connect": ("ganglion.cli.connect", "Let a program on this machine take part in a domain of a cluster."),
     "stack": ("ganglion.cli.stack", "Show where every thread of an agent is now."),
-    "log-level": ("ganglion.cli.loglevel", "Change what an agent of a program logs, while it runs."),
+    "log-level": ("ganglion.cli.loglevel", "Change what an agent logs, while it runs."),
     "scale": ("ganglion.cli.change", "Change an agent's number of replicas."),
     "delete": ("ganglion.cli.change", "End and remove an agent, a channel or the name server."),
     "validate": ("ganglion.cli.up", "Check manifests; start nothing."),

@@ -20,12 +20,12 @@ from typing import Any, Self
 import click
 
 from ganglion.cli.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, Failure
+from ganglion.cli.kubectl import ask, kubectl
 from ganglion.local.folders import RunFolder
 
 TOKEN_SECONDS = 600
 FORWARD_SECONDS = 30.0
 ANSWER_SECONDS = 15.0
-KUBECTL_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 AGAIN_SECONDS = 1.0
 END_SECONDS = 10.0
@@ -52,22 +52,22 @@ def connect(nameserver: str, namespace: str | None, context: str | None, command
     It needs kubectl, and the rights to read the NameServer, to forward ports to its pod (pods/portforward) and to request a token for its
     service account (serviceaccounts/token of NAMESERVER-nameserver).
     """
-    kubectl = ("kubectl", *(("--context", context) if context else ()))
+    base = kubectl(context)
     if namespace is None:
-        namespace = _ask((*kubectl, "config", "view", "--minify", "-o", "jsonpath={..namespace}")).strip() or "default"
-    kubectl = (*kubectl, "--namespace", namespace)
-    found = json.loads(_ask((*kubectl, "get", "nameservers.ganglion.dev", nameserver, "-o", "json")))
+        namespace = ask((*base, "config", "view", "--minify", "-o", "jsonpath={..namespace}")).strip() or "default"
+    base = (*base, "--namespace", namespace)
+    found = json.loads(ask((*base, "get", "nameservers.ganglion.dev", nameserver, "-o", "json")))
     where = f"NameServer {namespace}/{nameserver}"
     if (found.get("spec") or {}).get("adHoc") != "Allowed":
         raise Failure(f"{where}: spec.adHoc is Forbidden; set it to Allowed, then programs may make agents and connect")
     public_key = (found.get("status") or {}).get("publicKey")
     if not public_key:
         raise Failure(f"{where}: it has no key yet; is the operator running?", EXIT_UNAVAILABLE)
-    token = _token(kubectl, namespace, nameserver, found["metadata"]["uid"])
+    token = _token(base, namespace, nameserver, found["metadata"]["uid"])
     # Both: a shell that starts it in the background leaves SIGINT ignored, and the interpreter then does not raise KeyboardInterrupt.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _terminated)
-    with _Forward(kubectl, nameserver) as forward, RunFolder() as folder:
+    with _Forward(base, nameserver) as forward, RunFolder() as folder:
         terms = visit(where, forward.port("join"), public_key, token)
         secret = folder.path / "join.secret"
         secret.touch(mode=0o600)
@@ -92,25 +92,13 @@ def _terminated(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _ask(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=KUBECTL_SECONDS, check=False, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
-        raise Failure("kubectl: not found on the PATH; `connect` uses it to reach the cluster", EXIT_UNAVAILABLE) from None
-    except subprocess.TimeoutExpired:
-        raise Failure(f"{' '.join(command)}: no answer within {KUBECTL_SECONDS:g} s", EXIT_UNAVAILABLE) from None
-    if done.returncode:
-        raise Failure(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
-    return done.stdout
-
-
-def _token(kubectl: tuple[str, ...], namespace: str, nameserver: str, uid: str) -> bytes:
+def _token(base: tuple[str, ...], namespace: str, nameserver: str, uid: str) -> bytes:
     from ganglion.api.names import nameserver_account, token_audience
     from ganglion.wire.join import VISITOR
 
     audience = token_audience(namespace, uid, VISITOR)
     account = nameserver_account(nameserver)
-    return _ask((*kubectl, "create", "token", account, "--audience", audience, "--duration", f"{TOKEN_SECONDS}s")).strip().encode()
+    return ask((*base, "create", "token", account, "--audience", audience, "--duration", f"{TOKEN_SECONDS}s")).strip().encode()
 
 
 def visit(where: str, port: int, public_key: str, token: bytes) -> Any:
@@ -162,10 +150,10 @@ class _Forward:
         Failure: it does not begin.
     """
 
-    def __init__(self, kubectl: tuple[str, ...], nameserver: str) -> None:
+    def __init__(self, base: tuple[str, ...], nameserver: str) -> None:
         from ganglion.api.names import AD_HOC_PORT, AD_HOC_RELAY_PORT, NAMESERVER_PORT
 
-        self._command = (*kubectl, "port-forward", "--address", "127.0.0.1", f"pod/{nameserver}-0")
+        self._command = (*base, "port-forward", "--address", "127.0.0.1", f"pod/{nameserver}-0")
         self._there = {"join": NAMESERVER_PORT, "ad-hoc": AD_HOC_PORT, "relay": AD_HOC_RELAY_PORT}
         self._here: dict[int, int] = {}
         self._process: subprocess.Popen[str] | None = None

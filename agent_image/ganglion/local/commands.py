@@ -1,11 +1,12 @@
-"""What clients may ask of a running supervisor: `ganglion get`, `up` again, `scale`, `delete`, `down`."""
+"""What clients may ask of a running supervisor: `ganglion get`, `up` again, `scale`, `log-level`, `delete`, `down`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from ganglion.api import ManifestError
+from ganglion.api import Agent, ManifestError
+from ganglion.api.agent import LogLevel
 from ganglion.local.bundle import Bundle
 from ganglion.local.check import judge
 from ganglion.local.protocol import CommandError
@@ -41,6 +42,8 @@ class Commands:
                 return await self._apply(arguments)
             case "scale":
                 return await self._scale(str(arguments["agent"]), arguments["replicas"])
+            case "log-level":
+                return await self._log_level(str(arguments["agent"]), arguments["level"])
             case "delete":
                 return await self._delete(str(arguments["kind"]), str(arguments["name"]))
             case "down":
@@ -83,22 +86,36 @@ class Commands:
         return plan.intent if plan is not None else None
 
     async def _scale(self, agent: str, replicas: object) -> dict[str, Any]:
-        self._refuse_at_the_end()
-        supervisor = self._supervisor
-        if agent not in supervisor.desired.bundle.agents:
-            known = ", ".join(sorted(supervisor.desired.bundle.agents)) or "none"
-            raise CommandError(f"Agent/{agent} does not exist; there are: {known}")
+        item = self._agent(agent)
         if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= MAX_REPLICAS:
             raise CommandError(f"Agent/{agent}: spec.replicas: found {replicas!r}; must be 0 to {MAX_REPLICAS}")
-        bundle = supervisor.desired.bundle.merged(Bundle())
-        item = bundle.agents[agent]
-        bundle.agents[agent] = item.model_copy(update={"spec": item.spec.model_copy(update={"replicas": replicas})})
+        await self._edit(item, {"replicas": replicas})
+        return {"before": item.spec.replicas, "replicas": replicas}
+
+    async def _log_level(self, agent: str, level: object) -> dict[str, Any]:
+        item = self._agent(agent)
+        if level is not None and level not in get_args(LogLevel):
+            raise CommandError(f"Agent/{agent}: spec.logLevel: found {level!r}; must be one of {', '.join(get_args(LogLevel))}, or null")
+        if item.spec.class_ is None:
+            raise CommandError(f"Agent/{agent} has no `class`: how much the program of its `container` logs is its own affair")
+        await self._edit(item, {"log_level": level})
+        return {"before": item.spec.log_level, "level": level}
+
+    def _agent(self, name: str) -> Agent:
+        """The agent that a command is about."""
+        self._refuse_at_the_end()
+        agents = self._supervisor.desired.bundle.agents
+        if name not in agents:
+            raise CommandError(f"Agent/{name} does not exist; there are: {', '.join(sorted(agents)) or 'none'}")
+        return agents[name]
+
+    async def _edit(self, item: Agent, fields: Mapping[str, object]) -> None:
+        bundle = self._supervisor.desired.bundle.merged(Bundle())
+        bundle.agents[item.name] = item.model_copy(update={"spec": item.spec.model_copy(update=fields)})
         faults = judge(bundle).faults
         if faults:
             raise CommandError("\n".join(map(str, faults)))
-        before = item.spec.replicas
-        await supervisor.put(bundle)
-        return {"before": before, "replicas": replicas}
+        await self._supervisor.put(bundle)
 
     async def _delete(self, kind: str, name: str) -> dict[str, Any]:
         if kind == "NameServer":

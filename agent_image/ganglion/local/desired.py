@@ -88,6 +88,13 @@ class Desired:
         view = self.view
         self.channel_plans = {name: plan_channel(channel, view) for name, channel in self.bundle.channels.items()}
         self.plans = {name: plan_agent(agent, view) for name, agent in self.bundle.agents.items()}
+        for name, plan in self.plans.items():
+            if plan.wiring is not None and (path := self._wiring(name, plan)).exists():
+                # The same intent may have another log level, with which a process that is started again begins.
+                _replace(path, plan.wiring.to_json())
+
+    def _wiring(self, name: str, plan: AgentPlan) -> Path:
+        return self._run / "wiring" / f"{name}-{plan.intent}.json"
 
     def domain(self, completed: Mapping[str, int], troubles: Mapping[str, tuple[str, bool]]) -> Domain:
         """What the name server has to know.
@@ -104,6 +111,7 @@ class Desired:
                 replicas=agent.spec.replicas,
                 run=agent.spec.run,
                 roles={channel: sorted(roles) for channel, roles in declared_roles(agent, view).items()},
+                log_level=agent.spec.log_level or "",
                 completed=completed.get(name, 0),
                 template=self.copies.get(name, ""),
                 problem=troubles.get(name, nothing)[0],
@@ -136,10 +144,9 @@ class Desired:
         assert plan.wiring is not None
         assert plan.intent is not None
         self._seats += 1
-        wiring = self._run / "wiring" / f"{agent.name}-{plan.intent}.json"
-        if not wiring.exists():
-            wiring.parent.mkdir(exist_ok=True)
-            wiring.write_text(plan.wiring.to_json(), encoding="utf-8")
+        wiring = self._wiring(agent.name, plan)
+        wiring.parent.mkdir(exist_ok=True)
+        _replace(wiring, plan.wiring.to_json())
         return Seat(
             agent=agent,
             replica=f"{agent.name}-{index}",
@@ -168,3 +175,12 @@ class Desired:
             source.write(part)
             part.rename(folder)
         return folder
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write what processes may be reading at this moment, unless it is there already."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    part.rename(path)

@@ -224,6 +224,7 @@ class KubernetesSource:
                     replicas=agent.spec.replicas,
                     run=agent.spec.run,
                     roles={channel: sorted(roles) for channel, roles in sorted(declared_roles(agent, view).items())},
+                    log_level=agent.spec.log_level or "",
                     completed=agent.status.succeeded,
                     **self._copied(name, agent),
                 )

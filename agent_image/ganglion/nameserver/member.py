@@ -28,6 +28,7 @@ class Member:
         seq: last directory sequence sent.
         in_step: a snapshot was sent, deltas may follow.
         told: last command sent.
+        log_level: that of its agent, as it was declared last; None: not known yet.
     """
 
     agent: str
@@ -44,6 +45,7 @@ class Member:
     seq: int = 0
     in_step: bool = False
     told: str = ""
+    log_level: str | None = None
 
     @property
     def roles(self) -> frozenset[tuple[str, str]]:

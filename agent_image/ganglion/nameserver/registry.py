@@ -226,7 +226,11 @@ class Registry:
         if beat.epoch != self.epoch:
             self._directories.want_snapshot(member)
         stay = self._is_last(member) if beat.report.phase == "Draining" else None
-        self._say(session, BeatAck(epoch=self.epoch, seq=member.seq, stay=stay))
+        declared = self.domain.agents.get(member.agent) if self.domain is not None else None
+        if declared is not None:
+            # One whose agent was deleted keeps its level to the end.
+            member.log_level = declared.log_level
+        self._say(session, BeatAck(epoch=self.epoch, seq=member.seq, stay=stay, log_level=member.log_level))
 
     def bye(self, session: bytes, user_id: str, bye: Bye, now: float) -> None:
         """A member leaves by itself."""

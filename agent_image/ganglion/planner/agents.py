@@ -27,7 +27,7 @@ STOP_SECONDS = 5
 """Part of the termination grace that is kept for stopping after the drain."""
 MAX_WIRING_BYTES = 196608
 """The document travels in a pod annotation; Kubernetes allows 256 KiB for all annotations of an object."""
-_NOT_INTENT = {"replicas", "suspend", "minAvailable", "backoffLimit", "channels", "nameServerRef"}
+_NOT_INTENT = {"replicas", "suspend", "minAvailable", "backoffLimit", "channels", "nameServerRef", "logLevel"}
 """Spec fields that reach running pods without replacing them, or are part of the wiring."""
 
 
@@ -228,6 +228,7 @@ def _wiring(agent: Agent, server: NameServer, view: DomainView, plans: dict[str,
             data_plane=spec.data_plane,
             target=spec.class_,
             on_error=spec.on_error,
+            log_level=spec.log_level or "",
             attributes=spec.attributes or {},
             timers=tuple(
                 TimerWiring(
@@ -265,6 +266,8 @@ def intent_hash(agent: Agent, server: NameServer, wiring: WiringDocument, code: 
     It covers neither how the operator renders a pod nor the values of defaults, so an upgrade alone replaces nothing.
     """
     own = {key: value for key, value in _stated(agent.spec).items() if key not in _NOT_INTENT}
+    # Processes hear of another level from the name server; in the wiring it is for those that start later.
+    wiring = msgspec.structs.replace(wiring, agent=msgspec.structs.replace(wiring.agent, log_level=""))
     content = {"wiring": _stated(wiring), "spec": {**_stated(server.spec.agent_defaults), **own}, "code": code}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
 

@@ -92,6 +92,7 @@ class AppControl:
         self._channels: Mapping[str, ChannelState] = {}
         self._have_directory = False
         self._command: Command | None = None
+        self._log_level: str | None = None
         self._hooks: list[bytes] = []
         self._ad_hoc: AdHoc | None = None
         self._askers: deque[bytes] = deque(maxlen=_MAX_ASKERS)
@@ -153,6 +154,11 @@ class AppControl:
     def stay(self, stay: bool) -> None:
         """Relay what the name server answers to a replica that leaves."""
         self._to_app(BeatAck(epoch=self._epoch, seq=self._seq, stay=stay))
+
+    def log_level(self, level: str) -> None:
+        """Relay the agent's level; a process that comes later gets it, too."""
+        self._log_level = level
+        self._to_app(BeatAck(epoch=self._epoch, seq=self._seq, log_level=level))
 
     def drained(self, at_rest: bool) -> None:
         """Answer every drain hook that waits, and those that come later."""
@@ -259,6 +265,8 @@ class AppControl:
         self._heard = self._loop.time()
         self._seq = 0
         self._send(sender, AppWelcome(version=PROTOCOL_VERSION, replica=self._replica, epoch=self._epoch))
+        if self._log_level is not None:
+            self._send(sender, BeatAck(epoch=self._epoch, seq=self._seq, log_level=self._log_level))
         if self._have_directory:
             self._snapshot()
         if self._command is not None:

@@ -61,8 +61,8 @@ class AppSession(SessionBase):
                 self._command(message)
             case Ends():
                 self._take_ends(message)
-            case BeatAck() if message.stay is not None:
-                self.listener.on_stay(message.stay)
+            case BeatAck():
+                self._take_ack(message)
             case ByeAck():
                 self.left = True
             case Refuse() if message.retry:

@@ -101,6 +101,7 @@ class ControlThread:
             on_command=self._in_loop(listener.on_command),
             on_fatal=self._in_loop(listener.on_fatal),
             on_stay=self._in_loop(listener.on_stay),
+            on_log_level=self._in_loop(listener.on_log_level),
             on_ad_hoc=on_ad_hoc or self._in_loop(listener.on_ad_hoc),
             on_departure=self._in_loop(listener.on_departure),
             on_ends=None if listener.on_ends is None else self._in_loop(listener.on_ends),

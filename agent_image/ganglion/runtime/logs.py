@@ -89,6 +89,43 @@ def level_number(level: object) -> int:
     return found
 
 
+def set_level(level: int) -> None:
+    """Log from now on what is at least as important, of all loggers that have no level of their own. Any thread."""
+    root = logging.getLogger()
+    root.setLevel(level)
+    # Another event loop's internals are noise at DEBUG; a user who wants them can raise that logger again.
+    logging.getLogger("asyncio").setLevel(max(logging.INFO, level))
+
+
+class DeclaredLevel:
+    """The level that `spec.logLevel` declares for this process while it runs: each change is made once, so that a level which the agent's
+    own code sets holds until the next.
+
+    Args:
+        start: level of the process while none is declared.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+        self._declared = ""
+
+    def declare(self, level: str) -> None:
+        """It is this one now. Any thread, one at a time.
+
+        Args:
+            level: as in `spec.logLevel`; empty: none is declared.
+        """
+        if level == self._declared:
+            return
+        try:
+            number = level_number(level) if level else self._start
+        except ValueError:
+            # Of a later version: better the level that we have than none.
+            return
+        self._declared = level
+        set_level(number)
+
+
 def configure(
     environment: Mapping[str, str],
     *,
@@ -96,7 +133,7 @@ def configure(
     replica: str,
     context: Context = dict,
     stream: TextIO | None = None,
-) -> None:
+) -> DeclaredLevel:
     """Send all logging of this process to stderr.
 
     Args:
@@ -105,6 +142,8 @@ def configure(
         replica: name of the replica.
         context: asked for every line; must be cheap and must not raise.
         stream: instead of stderr.
+    Returns:
+        What changes its level.
     Raises:
         ValueError: an unknown format or level.
     """
@@ -120,6 +159,5 @@ def configure(
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(level)
-    # Another event loop's internals are noise at DEBUG; a user who wants them can raise that logger again.
-    logging.getLogger("asyncio").setLevel(max(logging.INFO, root.level))
+    set_level(level_number(level))
+    return DeclaredLevel(root.level)

@@ -94,8 +94,7 @@ class MemberSession(SessionBase):
                     self._beat(self.report(), now)
             case BeatAck():
                 self.last_ack = now
-                if message.stay is not None:
-                    self.listener.on_stay(message.stay)
+                self._take_ack(message)
             case Command():
                 self._command(message)
             case Ends():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ganglion.runtime.directory import DirectoryMirror
 from ganglion.runtime.uplink import ControlListener
-from ganglion.wire.control import Command, Ends, Message, Notice, Report, Watch, encode
+from ganglion.wire.control import BeatAck, Command, Ends, Message, Notice, Report, Watch, encode
 from ganglion.wire.departures import MAX_WATCHED, Watching
 
 BEAT_SECONDS = 1.0
@@ -69,6 +69,8 @@ class SessionBase:
     commanded: str = ""
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=64))
     fatal: bool = False
+    log_level: str | None = None
+    """Told last."""
     watching: Watching = field(default_factory=Watching)
     watch_changes: deque[tuple[str, bool]] = field(default_factory=lambda: deque(maxlen=2 * MAX_WATCHED))
     """(name, whether) that other threads ask for."""
@@ -171,6 +173,13 @@ class SessionBase:
             return
         for departure in self.watching.take(ends.news):
             self.listener.on_departure(departure)
+
+    def _take_ack(self, ack: BeatAck) -> None:
+        if ack.stay is not None:
+            self.listener.on_stay(ack.stay)
+        if ack.log_level is not None and ack.log_level != self.log_level:
+            self.log_level = ack.log_level
+            self.listener.on_log_level(ack.log_level)
 
     def notice(self, notice: Notice) -> None:
         """Queue an event for people; the oldest of more than 64 are dropped while nobody takes them."""

@@ -155,6 +155,7 @@ class Sidecar:
             on_command=self._on_command,
             on_fatal=self._on_fatal,
             on_stay=self._on_stay,
+            on_log_level=lambda level: self._app.log_level(level) if self._app is not None else None,
             on_ad_hoc=self._on_ad_hoc,
             on_ends=lambda ends: self._app.ends(ends) if self._app is not None else None,
         )

@@ -30,6 +30,8 @@ class ControlListener:
     """Refused for good: the process should end with exit code 78."""
     on_stay: Callable[[bool], None] = lambda _stay: None
     """While this member is leaving: whether nobody else would take what is sent to it. Again with every beat."""
+    on_log_level: Callable[[str], None] = lambda _level: None
+    """`spec.logLevel` of the agent is known or has changed; empty: there is none."""
     on_ad_hoc: Callable[[AdHocTerms | None], None] = lambda _terms: None
     """After each accepted join: how programs may make agents of their own; None: they may not."""
     on_departure: Callable[[Departure], None] = lambda _departure: None

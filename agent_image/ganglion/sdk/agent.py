@@ -370,7 +370,8 @@ class Agent:
     def set_log_level(self, level: int | str) -> None:
         """From now on log what is at least as important as this: DEBUG, INFO (the default), WARNING, ERROR or CRITICAL.
 
-        In an agent of a manifest it is the level of all loggers of the process that have none of their own, as GANGLION_LOG_LEVEL is at its start;
+        In an agent of a manifest it is the level of all loggers of the process that have none of their own, as GANGLION_LOG_LEVEL is at its start,
+        until `spec.logLevel` of the Agent changes;
         in an agent that a program has made, that of the agent's own messages, whether they go to a logger or to the terminal.
 
         Args:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ganglion.runtime.logs import set_level
 from ganglion.sdk.errors import NotSupported
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class AgentCore:
 
     def set_log_level(self, level: int) -> None:
         """What is less important than this level of the standard library is not logged from now on. Any thread."""
-        logging.getLogger().setLevel(level)
+        set_level(level)
 
     def log_message(self, level: int, message: object, args: tuple[object, ...], logger: str) -> None:
         """Log at a level of the standard library."""

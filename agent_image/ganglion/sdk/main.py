@@ -70,9 +70,10 @@ def run_agent(environment: Mapping[str, str]) -> int:
     here = Surroundings.read(environment)
     wiring = load_wiring(here.wiring)
     process: AgentProcess | None = None
-    configure(
+    level = configure(
         environment, agent=wiring.agent.name, replica=here.replica, context=lambda: process.log_context() if process is not None else {}
     )
+    level.declare(wiring.agent.log_level)
     stacks.install()
     # First the code: what cannot be imported needs no sockets.
     target = load_target(wiring.agent.target, here.code_dir)
@@ -81,7 +82,7 @@ def run_agent(environment: Mapping[str, str]) -> int:
         asyncio.set_event_loop(loop)
         stacks.install(loops=(loop,))
         try:
-            process = AgentProcess(wiring, here.replica, target, link, loop)
+            process = AgentProcess(wiring, here.replica, target, link, loop, level)
             return process.run()
         finally:
             end_companions()

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ganglion.runtime.control import ControlListener, ControlThread
 from ganglion.runtime.errors import ConfigurationError
+from ganglion.runtime.logs import DeclaredLevel
 from ganglion.runtime.plane import Plane
 from ganglion.runtime.reactor import Reactor
 from ganglion.sdk.agent import Agent
@@ -54,11 +55,20 @@ class AgentProcess:
         target: what to run.
         link: makes the data plane and the way upwards.
         loop: an event loop that is not running.
+        level: what changes the level of the log.
     Raises:
         ConfigurationError: a codec is unknown or forbidden.
     """
 
-    def __init__(self, wiring: WiringDocument, replica: str, target: Target, link: Link, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        wiring: WiringDocument,
+        replica: str,
+        target: Target,
+        link: Link,
+        loop: asyncio.AbstractEventLoop,
+        level: DeclaredLevel,
+    ) -> None:
         self.wiring = wiring
         self.target = target
         self.loop = loop
@@ -84,7 +94,7 @@ class AgentProcess:
         self._changed = asyncio.Event()
         self._made = False
         self.orders = Orders(self.lifecycle, self.drain_seconds, wiring.domain_end_seconds, self._wake)
-        self.control = self._start_control()
+        self.control = self._start_control(level)
         self.plane: Plane | None = None
         try:
             self.plane = link.make_plane(self.reactor)
@@ -112,14 +122,17 @@ class AgentProcess:
         self.orders.attach(self.core, self.control, self.gate)
         self._made = True
 
-    def _start_control(self) -> ControlThread:
+    def _start_control(self, level: DeclaredLevel) -> ControlThread:
         """Before anything binds: the thread answers ZAP."""
+        # In the control thread: who hangs, or computes, is who must be made to tell more. The second call finds nothing to change.
+        self.gate.urgent(level.declare, level.declare)
         listener = ControlListener(
             on_joined=self._on_joined,
             on_directory=self._on_directory,
             on_command=self.orders.on_command,
             on_fatal=self._on_fatal,
             on_stay=self.orders.on_stay,
+            on_log_level=level.declare,
             on_departure=self._on_departure,
         )
         # The gate is the part of a loop that the control thread uses; what it calls waits until the loop runs, when all is made.

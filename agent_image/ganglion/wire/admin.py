@@ -18,6 +18,7 @@ class DeclaredAgent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     Attributes:
         replicas: pods wanted, regardless of `suspend`: a suspended sender has not ended its streams.
         roles: channel → roles that the agent may take, dead-letter channels included.
+        log_level: `spec.logLevel`; empty: none.
         completed: `run: Once`: pods that succeeded, as the source knows it.
         template: of a copy: what it was made from.
         problem: of a copy: why it is not ready.
@@ -28,6 +29,7 @@ class DeclaredAgent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     replicas: int
     run: Literal["Always", "Once"] = "Always"
     roles: dict[str, list[str]] = {}
+    log_level: str = ""
     completed: int = 0
     template: str = ""
     problem: str = ""

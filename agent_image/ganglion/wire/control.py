@@ -191,6 +191,8 @@ class BeatAck(_Message, frozen=True, tag="BeatAck"):
     seq: int
     stay: bool | None = None
     """Answer to a beat that says `Draining`: whether no other receiver would take what is sent to this member now. A sidecar relays it."""
+    log_level: str | None = None
+    """`spec.logLevel` of the member's agent, with every answer to a beat; empty: it has none. None: not told. A sidecar relays changes."""
 
 
 class Directory(_Message, frozen=True, tag="Directory"):

@@ -1,7 +1,7 @@
 """Versioned model of the wiring document, written by the planner and read by sidecar, SDK and local mode.
 
 One document serves all replicas of one agent. It holds intent only: a change of it is a change of what the user wants, so it rolls
-the pods. Replica counts, peers and keys of peers are not in it: they come from the name server's directory.
+the pods (but `logLevel`). Replica counts, peers and keys of peers are not in it: they come from the name server's directory.
 
 The models are msgspec structs, not pydantic: every agent process reads this document, and pydantic would add 0.1 s and 15 MB to each.
 """
@@ -153,6 +153,8 @@ class AgentWiring(_Wiring, frozen=True, kw_only=True, rename="camel"):
     target: str | None = None
     """`module:Class` or `module:function`; None for a container agent."""
     on_error: Literal["Continue", "Restart", "Stop"] = "Continue"
+    log_level: str = ""
+    """What the agent begins with; the name server tells of every other one. Empty: GANGLION_LOG_LEVEL. Not a part of the intent."""
     attributes: dict[str, Any] = {}
     """Set on the agent before on_init."""
     timers: tuple[TimerWiring, ...] = ()

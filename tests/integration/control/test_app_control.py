@@ -158,6 +158,8 @@ def test_hello_report_directory_command_goodbye(sidecar: Sidecar, app: App, thre
     app.report = Report(phase="AtRest", channels={"in": ChannelReport(delivered=3)})
     app.control.poke()
     wait_for(lambda: sidecar.reports[-1].phase == "AtRest", what="the report of another kind")
+    sidecar.call(sidecar.control.log_level, "Debug")
+    wait_for(lambda: app.heard.levels == ["Debug"], what="the level")
     app.control.notice(Notice(reason="DeadLettered", channel="lines", message="m"))
     wait_for(lambda: sidecar.notices, what="the notice")
     sidecar.call(sidecar.control.command, Command(kind="Shutdown", deadline_seconds=5))
@@ -165,6 +167,15 @@ def test_hello_report_directory_command_goodbye(sidecar: Sidecar, app: App, thre
     assert asyncio.run_coroutine_threadsafe(app.control.bye(True, 5), thread.loop).result(10)
     assert sidecar.byes[0].completed
     assert sidecar.lost == 0
+
+
+def test_a_process_that_comes_later_is_told_the_level(sidecar: Sidecar, path: Path, thread: LoopThread) -> None:
+    sidecar.call(sidecar.control.log_level, "Debug")
+    app = App(path, thread)
+    try:
+        wait_for(lambda: app.heard.levels == ["Debug"], what="the level")
+    finally:
+        app.control.stop()
 
 
 def test_sidecar_restart_keeps_the_directory(path: Path, context: Context, thread: LoopThread) -> None:

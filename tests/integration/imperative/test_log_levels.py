@@ -66,7 +66,9 @@ def test_levels_change_while_agents_run(stage: Stage, tmp_path: Path, capsys: py
     assert _levels(logger, "other") == ["info", "warning", "error"], "each agent has a level of its own"
 
 
-def test_wrong_levels_are_refused(stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_levels_are_refused(
+    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     agent = stage.agent("a")
     for level in ("LOUD", 7, None):
         with pytest.raises(ValueError, match="must be one of DEBUG, INFO"):
@@ -76,5 +78,8 @@ def test_wrong_levels_are_refused(stage: Stage, capsys: pytest.CaptureFixture[st
     assert "agent 'b' does not exist; there are: a" in capsys.readouterr().err
     for name in ("GANGLION_NAMESERVER_ADDRESS", "OSBRAIN_NAMESERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    assert main(["log-level", "a", "INFO"]) == 64
-    assert "GANGLION_NAMESERVER_ADDRESS is not set" in capsys.readouterr().err
+    assert main(["log-level", "a", "default", "-n", str(stage.ns.addr())]) == 64
+    assert "those of run_agent begin with INFO" in capsys.readouterr().err
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(["log-level", "a", "INFO"]) == 69
+    assert "no domain is running here, --nameserver is not given, and GANGLION_NAMESERVER_ADDRESS is not set" in capsys.readouterr().err

@@ -40,6 +40,31 @@ def test_welcome_then_directory_after_the_first_beat() -> None:
     assert directory.channels["lines"].declared_senders == 2
 
 
+def test_each_answer_to_a_beat_tells_the_log_level() -> None:
+    def leveled(level: str) -> Domain:
+        return msgspec.structs.replace(before, agents={**before.agents, "worker": msgspec.structs.replace(worker, log_level=level)})
+
+    before = declared()
+    worker = before.agents["worker"]
+    desk = Desk(before)
+    told: list[str | None] = []
+
+    def beat(replica: str = "worker-0") -> None:
+        desk.beat(replica)
+        told.extend(message.log_level for message in desk.said(replica) if isinstance(message, BeatAck))
+
+    desk.member("worker-0")
+    desk.member("source-0")
+    desk.said("worker-0")
+    desk.said("source-0")
+    for domain in (before, leveled("Debug"), Domain(), leveled("Error"), before):
+        # Who is declared no more ends with the level that it had.
+        desk.registry.set_domain(domain, desk.now)
+        beat()
+    beat("source-0")
+    assert told == ["", "Debug", "Debug", "Error", "", ""]
+
+
 def test_a_claim_above_the_token_fences_nobody() -> None:
     desk = Desk(declared())
     assert desk.join("worker-0", uid="new", issued=20) is None

@@ -34,6 +34,7 @@ SAME: dict[str, dict[str, Any]] = {
     "suspend": {"spec": {"suspend": True}},
     "disruption budget": {"spec": {"minAvailable": 1}},
     "backoff limit": {"spec": {"backoffLimit": 1}},
+    "log level": {"spec": {"logLevel": "Debug"}},
     "a default written out": {"spec": {"dataPlane": "Sidecar", "onError": "Continue", "terminationGracePeriodSeconds": 30}},
     "a channel default written out": {"wire": {"highWaterMark": 1024, "ack": "Causal", "bind": "Push", "delivery": "AtLeastOnce"}},
     "peers": {"more": (agent("sender", replicas=4, channels=[link(role="Push")]),)},
@@ -70,6 +71,14 @@ OTHER: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", SAME.values(), ids=SAME)
 def test_what_does_not_roll(change: dict[str, Any]) -> None:
     assert intent(**change) == intent()
+
+
+def test_a_log_level_is_in_the_wiring_of_those_that_start_later() -> None:
+    documents = (name_server(), channel(), agent(**BASE, logLevel="Debug"))
+    domain = view(*documents, code={"code": "1"})
+    plan = plan_agent(domain.agents["worker"], domain)
+    assert plan.wiring is not None
+    assert plan.wiring.agent.log_level == "Debug"
 
 
 @pytest.mark.parametrize("change", OTHER.values(), ids=OTHER)

@@ -91,6 +91,20 @@ def test_an_agent_of_a_manifest_changes_its_level() -> None:
     assert [line.rsplit(" ", 1)[-1] for line in stream.getvalue().splitlines()] == ["heard"]
 
 
+def test_a_declared_level_is_set_once_for_each_change() -> None:
+    declared = configure({"GANGLION_LOG_LEVEL": "WARNING"}, agent="worker", replica="worker-0", stream=io.StringIO())
+    seen = []
+    for level in ("", "Debug", "own", "Debug", "Error", "Unheard", "", "own", ""):
+        if level == "own":
+            AgentCore().set_log_level(logging.CRITICAL)
+        else:
+            declared.declare(level)
+        seen.append(logging.getLevelName(logging.getLogger().level))
+    own = "CRITICAL"
+    assert seen == ["WARNING", "DEBUG", own, own, "ERROR", "ERROR", "WARNING", own, own]
+    assert logging.getLogger("asyncio").level == logging.CRITICAL
+
+
 @pytest.mark.parametrize("level", ["LOUD", "", 7, None, True])
 def test_other_levels_are_refused(level: object) -> None:
     with pytest.raises(ValueError, match=r"level: found .*; must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL, or its number"):

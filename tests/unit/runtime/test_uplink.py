@@ -77,6 +77,18 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
+def test_a_log_level_is_heard_when_it_is_another(desk: Desk, tmp_path: Path) -> None:
+    below = AppSession(SidecarUplink(tmp_path / "control.sock", "worker-0", 7), lambda: desk.report, desk.heard.listener)
+    for session, welcome in ((desk.session, WELCOME), (below, AppWelcome(version=1, replica="worker-0", epoch="one"))):
+        desk.heard.levels.clear()
+        session.connected(0)
+        session.received(welcome, 0)
+        # None: of a name server that does not know, or a sidecar that answers something else.
+        for level in (None, "", "Debug", "Debug", None, "", ""):
+            session.received(BeatAck(epoch="one", seq=0, log_level=level), 1)
+        assert desk.heard.levels == ["", "Debug", ""]
+
+
 def test_join_then_beat_with_parts_once(desk: Desk) -> None:
     desk.session.connected(0)
     (join,) = desk.said()
