@@ -136,7 +136,9 @@ class AgentStatus(Model):
     observed_generation: int = Field(default=0, ge=0, description="Generation that was reconciled last.")
     conditions: Conditions = ()
     replicas: int = Field(default=0, ge=0, description="Pods that exist.")
-    ready_replicas: int = Field(default=0, ge=0, description="Pods that are Ready.")
+    ready_replicas: int = Field(
+        default=0, ge=0, description="Pods that are Ready: they have joined, and `on_init` and `before_loop` are behind them."
+    )
     updated_replicas: int = Field(default=0, ge=0, description="Pods of the current intent.")
     succeeded: int = Field(default=0, ge=0, description="`run: Once`: pods that completed.")
     failed: int = Field(default=0, ge=0, description="`run: Once`: pods that failed.")

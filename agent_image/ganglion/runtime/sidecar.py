@@ -242,11 +242,11 @@ class Sidecar:
             self._app_report = self._app_done = None
         if self._in_process and self._control is not None:
             self._control.set_data_key(hello.key)
-        self._latch()
+        self._changed()
 
     def _on_app_report(self, report: Report) -> None:
         self._app_report = report
-        self._changed()
+        self._latch()
 
     def _on_app_bye(self, bye: AppBye) -> None:
         self._app_done = bye
@@ -396,14 +396,22 @@ class Sidecar:
         return "" if self._app is not None else "sockets are not open yet"
 
     def _why_not_ready(self) -> str:
-        """Latches: peers and later losses are conditions, not readiness."""
+        """Latches: peers and later losses are conditions, not readiness.
+
+        An SDK agent belongs to it: a rollout that went on while new agents are still in `on_init` would leave nobody who serves.
+        """
         if self._phase != "Starting":
             return ""
         if self._app is None:
             return "sockets are not open yet"
         if not self._joined:
             return "not joined yet"
-        return "" if self._directory else "no directory yet"
+        if not self._directory:
+            return "no directory yet"
+        if self._sdk and self._app_report is None:
+            return "the agent has not started yet"
+        app = self._app_report
+        return "the agent is in on_init or before_loop" if app is not None and app.phase == "Starting" else ""
 
     def _report(self) -> Report:
         app = self._app_report

@@ -1,7 +1,8 @@
-"""A sidecar beside a plain program: probes, metrics, the preStop hook's order, SIGTERM at any time."""
+"""A sidecar, most of them beside a plain program: probes, metrics, the preStop hook's order, SIGTERM at any time."""
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 import urllib.error
@@ -19,7 +20,18 @@ from tests.support.wait import wait_for
 from tests.support.wirings import channel
 
 CODE = """
+    import os
+    from pathlib import Path
+
     from ganglion import Agent
+
+    class Slow(Agent):
+        def on_init(self):
+            Path(os.environ["BEGUN"]).touch()
+            Path(os.environ["GO"]).read_text()  # a pipe: until the test opens it
+
+        def take(self, value):
+            pass
 
     class Sink(Agent):
         def take(self, value):
@@ -87,6 +99,28 @@ def test_probes_latch_and_metrics_balance(here: World, programs: Programs) -> No
     assert "ganglion_ready 1.0" in text
     assert 'ganglion_channel_peers{alias="out",channel="jobs",role="Push"} 1.0' in text
     assert 'ganglion_proxy_rewirings_total{alias="news"' in text
+
+
+@pytest.mark.parametrize("plane", ["Sidecar", "InProcess"])
+def test_an_agent_is_ready_when_its_start_is_behind_it_and_latches_then(here: World, plane: str) -> None:
+    port = free_port()
+    document = here.declare("slow", channel("in", "jobs", "Pull", bind=True, handler="take"), target="agents:Slow", data_plane=plane)
+    here.start_sidecar(document, GANGLION_HEALTH_PORT=str(port))
+    wait_for(lambda: fetch(port, "/startupz")[0] == 200, what="a sidecar whose agent may start")
+    wait_for(lambda: "the agent has not started yet" in fetch(port, "/readyz")[1], what="a sidecar that has joined")
+    begun, go = here.directory / "begun", here.directory / "go"
+    os.mkfifo(go)
+    agent = here.start(document, pod=True, BEGUN=str(begun), GO=str(go))
+    wait_for(begun.exists, what="on_init")
+    wait_for(lambda: fetch(port, "/readyz") == (503, "the agent is in on_init or before_loop\n"), what="the reason")
+    go.write_text("")
+    wait_for(lambda: fetch(port, "/readyz")[0] == 200, what="readiness")
+    agent.kill()
+    begun.unlink()
+    here.start(document, pod=True, BEGUN=str(begun), GO=str(go))
+    wait_for(begun.exists, what="on_init of its next process")
+    assert fetch(port, "/readyz")[0] == 200
+    go.write_text("")
 
 
 @pytest.mark.parametrize("moment", ["at once", "ready", "loaded", "loaded without receivers"])
