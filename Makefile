@@ -10,6 +10,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 # An editable install is not compiled; where PYTHONDONTWRITEBYTECODE is set, each of the processes that tests start would do it again.
 COMPILE := $(BIN)/python -m compileall -q agent_image/ganglion operator/ganglion_operator
+# Images of containers often set it; every process of the tests would then compile the project anew, which takes longer than what most of them do.
+unexport PYTHONDONTWRITEBYTECODE
 # Under another name, so that `make -n test` shows how it runs the tiers, and makes no cluster for them.
 TIERS  := $(MAKE)
 
