@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ganglion.api import Agent
@@ -15,6 +15,15 @@ HOST = "127.0.0.1"
 """Everything of a laptop's domain listens here and nowhere else."""
 
 
+def _inherited() -> dict[str, str]:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GANGLION_")}
+    bin_folder = str(Path(sys.executable).parent)
+    path = env.get("PATH", os.defpath)
+    if path.split(os.pathsep, 1)[0] != bin_folder:
+        env["PATH"] = bin_folder + os.pathsep + path
+    return env
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the user said on the command line that reaches the processes.
@@ -22,10 +31,12 @@ class Options:
     Attributes:
         log_format: `text` or `json`.
         log_level: of the agents; the runtime's own processes stay at WARNING unless it is DEBUG.
+        environment: the user's, without variables of ours; the running interpreter's folder first on PATH. Read once: it costs 0.2 ms.
     """
 
     log_format: str = "text"
     log_level: str = "INFO"
+    environment: Mapping[str, str] = field(default_factory=_inherited, init=False)
 
     @property
     def runtime_level(self) -> str:
@@ -59,15 +70,8 @@ class Seat:
 
 
 def base(options: Options, level: str) -> dict[str, str]:
-    """The user's environment without variables of ours; the running interpreter's folder first on PATH."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("GANGLION_")}
-    bin_folder = str(Path(sys.executable).parent)
-    path = env.get("PATH", os.defpath)
-    if path.split(os.pathsep, 1)[0] != bin_folder:
-        env["PATH"] = bin_folder + os.pathsep + path
-    env["GANGLION_LOG_FORMAT"] = options.log_format
-    env["GANGLION_LOG_LEVEL"] = level
-    return env
+    """The user's environment, and how to log."""
+    return {**options.environment, "GANGLION_LOG_FORMAT": options.log_format, "GANGLION_LOG_LEVEL": level}
 
 
 def _member(seat: Seat) -> dict[str, str]:

@@ -59,6 +59,8 @@ class Spawner:
 
     def __init__(self, preload: Sequence[str] = PRELOAD) -> None:
         self._preload = tuple(preload)
+        self._inherited: Mapping[str, str] = {}
+        """The zygote's environment."""
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self._events = -1
@@ -77,11 +79,14 @@ class Spawner:
         Raises:
             SpawnerError: the interpreter cannot be started.
         """
+        # A copy: each look into `os.environ` encodes and decodes.
+        self._inherited = dict(os.environ)
         ours, theirs = socket.socketpair()
         read, write = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ganglion.local.zygote", str(theirs.fileno()), str(write), *self._preload],
+                env=self._inherited,
                 pass_fds=(theirs.fileno(), write),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -133,9 +138,10 @@ class Spawner:
             # It ended while it started, and was not started again: what is asked of it now ends like what was asked before.
             asyncio.get_running_loop().call_soon(ended, -9)
             return name
-        # The zygote has our environment: what is different is enough.
-        changed = {key: value for key, value in program.env.items() if os.environ.get(key) != value}
-        request: dict[str, Any] = {"id": name, "env": changed, "unset": [key for key in os.environ if key not in program.env]}
+        # What is different is enough.
+        inherited = self._inherited
+        changed = {key: value for key, value in program.env.items() if inherited.get(key) != value}
+        request: dict[str, Any] = {"id": name, "env": changed, "unset": [key for key in inherited if key not in program.env]}
         if program.command is not None:
             request["command"] = list(program.command)
         else:
