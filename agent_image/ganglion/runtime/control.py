@@ -1,6 +1,6 @@
 """The control thread: everything that must not wait for a handler.
 
-It owns a ZeroMQ context of its own (the only one in which names are resolved), the ZAP handlers of both contexts, the leg upwards,
+It owns a ZeroMQ context of its own (the only one in which names are resolved), the ZAP handler of the data plane's, the leg upwards,
 and the signal wake-up descriptor. It shares no socket with the main thread; the main loop hears of it through `ControlListener`.
 """
 
@@ -276,7 +276,7 @@ class ControlThread:
         leg: _Leg | None = None
         try:
             context = make_context(max_sockets=FEW_SOCKETS)
-            self._handlers.append(ZapHandler(context, self.policy))
+            # Nothing is bound in our own context; what was would be refused, for want of a handler.
             if self._data_context is not None:
                 self._handlers.append(ZapHandler(self._data_context, self.policy, patience=PATIENCE_SECONDS))
             leg = self._make_leg(context)

@@ -19,7 +19,7 @@ MAX_IPC_PATH_BYTES = 100
 MAX_SOCKETS = 65535
 """libzmq's own default is 1023; each peer takes a socket and a monitor. A context writes 12 bytes for each at its start."""
 FEW_SOCKETS = 64
-"""Of a control thread: its leg, the leg's monitor, a ZAP handler."""
+"""Of a control thread: its leg and the leg's monitor."""
 
 _HEARTBEAT_MS = 1000
 _HEARTBEAT_TIMEOUT_MS = 3000
