@@ -91,10 +91,11 @@ def level_number(level: object) -> int:
 
 def set_level(level: int) -> None:
     """Log from now on what is at least as important, of all loggers that have no level of their own. Any thread."""
-    root = logging.getLogger()
-    root.setLevel(level)
     # Another event loop's internals are noise at DEBUG; a user who wants them can raise that logger again.
-    logging.getLogger("asyncio").setLevel(max(logging.INFO, level))
+    for logger, wanted in ((logging.getLogger(), level), (logging.getLogger("asyncio"), max(logging.INFO, level))):
+        # Setting it goes through all loggers, also when it changes nothing.
+        if logger.level != wanted:
+            logger.setLevel(wanted)
 
 
 class DeclaredLevel:
