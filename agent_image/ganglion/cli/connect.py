@@ -20,7 +20,7 @@ from typing import Any, Self
 import click
 
 from ganglion.cli.errors import EXIT_FAILURE, EXIT_UNAVAILABLE, Failure
-from ganglion.cli.kubectl import ask, kubectl
+from ganglion.cli.kubectl import ask, checked, kubectl
 from ganglion.local.folders import RunFolder
 
 TOKEN_SECONDS = 600
@@ -52,6 +52,7 @@ def connect(nameserver: str, namespace: str | None, context: str | None, command
     It needs kubectl, and the rights to read the NameServer, to forward ports to its pod (pods/portforward) and to request a token for its
     service account (serviceaccounts/token of NAMESERVER-nameserver).
     """
+    checked("NAMESERVER", nameserver)
     base = kubectl(context)
     if namespace is None:
         namespace = ask((*base, "config", "view", "--minify", "-o", "jsonpath={..namespace}")).strip() or "default"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 
-from ganglion.cli.errors import EXIT_UNAVAILABLE, Failure
+from ganglion.cli.errors import EXIT_UNAVAILABLE, EXIT_USAGE, Failure
 
 KUBECTL_SECONDS = 60.0
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 def kubectl(context: str | None) -> tuple[str, ...]:
@@ -17,6 +19,17 @@ def kubectl(context: str | None) -> tuple[str, ...]:
         context: of kubectl's configuration; None: the current one.
     """
     return ("kubectl", *(("--context", context) if context else ()))
+
+
+def checked(what: str, name: str) -> str:
+    """A name of one of our objects, for a command line: kubectl takes for an option what begins with a dash.
+
+    Raises:
+        Failure: no object can have it.
+    """
+    if not _NAME.fullmatch(name):
+        raise Failure(f"{what}: found {name!r}; must consist of lower-case letters, digits and dashes, and begin with a letter", EXIT_USAGE)
+    return name
 
 
 def ask(command: Sequence[str]) -> str:

@@ -91,7 +91,11 @@ def _of_cluster(agent: str, level: str | None, namespace: str | None, context: s
 
     where = ("--namespace", namespace) if namespace is not None else ()
     patch = json.dumps({"spec": {"logLevel": level}})
-    kubectl.ask((*kubectl.kubectl(context), *where, "patch", "agents.ganglion.dev", agent, "--type=merge", "-p", patch))
+    command = (*kubectl.kubectl(context), *where, "patch", "agents.ganglion.dev", kubectl.checked("AGENT", agent))
+    found = kubectl.ask((*command, "--type=merge", "-p", patch, "-o", "jsonpath={.spec.logLevel}")).strip()
+    if found != (level or ""):
+        # What the CRD does not have is dropped, and kubectl says no more than a warning.
+        raise Failure(f"Agent/{agent}: the cluster did not take spec.logLevel; are its CRDs of an earlier version?")
 
 
 def _of_program(agent: str, level: str, nameserver: str, timeout: float) -> None:

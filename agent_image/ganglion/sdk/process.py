@@ -46,6 +46,10 @@ WAITING_LINE_SECONDS = 10.0
 """A line for people so often while the name server does not answer."""
 
 
+def _nothing_more_to_do(_level: str) -> None:
+    """The main thread's half of a change of the log level."""
+
+
 class AgentProcess:
     """See the module. Made and used in the main thread.
 
@@ -124,15 +128,16 @@ class AgentProcess:
 
     def _start_control(self, level: DeclaredLevel) -> ControlThread:
         """Before anything binds: the thread answers ZAP."""
-        # In the control thread: who hangs, or computes, is who must be made to tell more. The second call finds nothing to change.
-        self.gate.urgent(level.declare, level.declare)
+        # In the control thread alone: who hangs, or computes, is who must be made to tell more. In the main thread an earlier level would come
+        # after a later one, and over what the agent's code has set meanwhile.
+        self.gate.urgent(_nothing_more_to_do, level.declare)
         listener = ControlListener(
             on_joined=self._on_joined,
             on_directory=self._on_directory,
             on_command=self.orders.on_command,
             on_fatal=self._on_fatal,
             on_stay=self.orders.on_stay,
-            on_log_level=level.declare,
+            on_log_level=_nothing_more_to_do,
             on_departure=self._on_departure,
         )
         # The gate is the part of a loop that the control thread uses; what it calls waits until the loop runs, when all is made.
