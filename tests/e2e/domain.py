@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Mapping
@@ -65,8 +64,7 @@ class Domain:
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """`kubectl get … -o json`, decoded."""
-        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output", "json"))
-        return answer
+        return self.kind.get("-n", self.namespace, *arguments)
 
     def condition(self, kind: str, name: str, condition: str) -> dict[str, Any]:
         """One condition of an object; empty when it is not there yet."""
@@ -124,7 +122,7 @@ class Domain:
 
     def log(self, agent: str) -> str:
         """What the containers of an agent's programs printed, all replicas, as far as their pods are still there."""
-        return self.kubectl("logs", "-l", f"ganglion.dev/agent={agent}", "-c", "agent", "--tail", "-1", "--ignore-errors")
+        return self.kind.api.log(self.namespace, f"ganglion.dev/agent={agent}", "agent")
 
     def diagnosis(self) -> str:
         """State of everything, for a failing test."""

@@ -23,6 +23,19 @@ TIMEOUT = 30
 """`shutdown.timeoutSeconds` of these domains."""
 SLACK = 10
 NAMESPACE_SLACK = 30
+_OWNED = (
+    "nameservers",
+    "agents",
+    "pods",
+    "statefulsets",
+    "jobs",
+    "secrets",
+    "services",
+    "serviceaccounts",
+    "configmaps",
+    "roles",
+    "rolebindings",
+)
 
 
 class Ending:
@@ -41,16 +54,17 @@ class Ending:
         self.began = time.monotonic()
         self.here.kubectl("delete", "nameservers.ganglion.dev", NAME, "--wait=false")
 
-    def owned(self) -> list[str]:
+    def owned(self) -> Iterator[str]:
         """What is left of everything that the NameServer owned."""
-        kinds = "nameservers.ganglion.dev,agents.ganglion.dev,pods,statefulsets,jobs,secrets,services,serviceaccounts,configmaps,roles,rolebindings"
-        left = self.here.kubectl("get", kinds, "-o", "name").split()
-        return [name for name in left if not name.endswith(("/kube-root-ca.crt", "/default"))]
+        for kind in _OWNED:
+            for item in self.here.get(kind)["items"]:
+                if item["metadata"]["name"] not in ("kube-root-ca.crt", "default"):
+                    yield f"{kind}/{item['metadata']['name']}"
 
     def wait_gone(self) -> float:
         """Wait for the end within the promised time; seconds that it took."""
         left = TIMEOUT + SLACK - (time.monotonic() - self.began)
-        wait_for(lambda: not self.owned(), timeout=left, interval=0.5, what="everything that the NameServer owned to be gone")
+        wait_for(lambda: not any(self.owned()), timeout=left, interval=0.5, what="everything that the NameServer owned to be gone")
         return time.monotonic() - self.began
 
     def assert_in_order(self, healthy: list[str]) -> None:
@@ -73,7 +87,7 @@ class Ending:
             print(f"{self.here.namespace}: gone after {self.wait_gone():.1f} s")
             self.assert_in_order(healthy)
         except (AssertionError, TimeoutError, subprocess.CalledProcessError, ValueError) as error:
-            error.add_note(f"left: {self.owned()}\n{self.recorder.transcript()}")
+            error.add_note(f"left: {list(self.owned())}\n{self.recorder.transcript()}")
             raise
 
 

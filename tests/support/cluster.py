@@ -20,6 +20,7 @@ from hack.kind.engine import Engine
 from hack.kind.projectimages import base_image, default_images
 from hack.kind.provider import Provider, select
 from hack.kind.steps import KindError
+from tests.support.kubeapi import KubeApi
 from tests.support.wait import wait_for
 
 _READING = {"get", "logs"}
@@ -36,6 +37,7 @@ class KindCluster:
 
     Attributes:
         agent_image, operator_image: names of the loaded images; pods use them with imagePullPolicy Never or IfNotPresent.
+        api: reads what tests wait for.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -45,6 +47,7 @@ class KindCluster:
         self.agent_image = images["agent"].name
         self.operator_image = images["operator"].name
         self.environment: Mapping[str, str] = {**os.environ, **cluster.environment()}
+        self.api = KubeApi(cluster.kubeconfig)
 
     @property
     def nodes(self) -> list[str]:
@@ -95,7 +98,9 @@ class KindCluster:
 
     def get(self, *arguments: str) -> dict[str, Any]:
         """`kubectl get … -o json`, decoded."""
-        answer: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "--output", "json"))
+        answer = self.api.get(*arguments)
+        if answer is None:
+            answer = json.loads(self.kubectl("get", *arguments, "--output", "json"))
         return answer
 
     def apply(self, namespace: str, *objects: Mapping[str, Any]) -> None:
