@@ -98,7 +98,8 @@ class Commands:
             raise CommandError(f"Agent/{agent}: spec.logLevel: found {level!r}; must be one of {', '.join(get_args(LogLevel))}, or null")
         if item.spec.class_ is None:
             raise CommandError(f"Agent/{agent} has no `class`: how much the program of its `container` logs is its own affair")
-        await self._edit(item, {"log_level": level})
+        # It helps nobody, and each start of an agent that fails counts for its `backoffLimit`.
+        await self._edit(item, {"log_level": level}, retry=False)
         return {"before": item.spec.log_level, "level": level}
 
     def _agent(self, name: str) -> Agent:
@@ -109,13 +110,13 @@ class Commands:
             raise CommandError(f"Agent/{name} does not exist; there are: {', '.join(sorted(agents)) or 'none'}")
         return agents[name]
 
-    async def _edit(self, item: Agent, fields: Mapping[str, object]) -> None:
+    async def _edit(self, item: Agent, fields: Mapping[str, object], *, retry: bool = True) -> None:
         bundle = self._supervisor.desired.bundle.merged(Bundle())
         bundle.agents[item.name] = item.model_copy(update={"spec": item.spec.model_copy(update=fields)})
         faults = judge(bundle).faults
         if faults:
             raise CommandError("\n".join(map(str, faults)))
-        await self._supervisor.put(bundle)
+        await self._supervisor.put(bundle, retry=retry)
 
     async def _delete(self, kind: str, name: str) -> dict[str, Any]:
         if kind == "NameServer":

@@ -181,11 +181,15 @@ class Supervisor:
             group.set(agent, self.desired.plans[name])
         self._changed.set()
 
-    async def put(self, bundle: Bundle) -> None:
-        """Put other manifests in force, judged by the caller. The name server hears of new agents before they join."""
+    async def put(self, bundle: Bundle, *, retry: bool = True) -> None:
+        """Put other manifests in force, judged by the caller. The name server hears of new agents before they join.
+
+        Args:
+            retry: start at once what waits for its back-off, because the change may help it.
+        """
         self.desired.set(bundle)
         await self.declare()
-        for group in self._groups.values():
+        for group in self._groups.values() if retry else ():
             group.retry()
         self._reconcile()
 
