@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kubernetes import config
+from kubernetes import client, config
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
@@ -34,7 +34,7 @@ _NAMES = {
     "zns": "nameservers",
 }
 _RETRIES = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 503), raise_on_status=False)
-_TIMEOUT = Timeout(connect=20, read=60)
+_TIMEOUT = Timeout(connect=20, read=20)
 _FLAGS = {"-n": "namespace", "--namespace": "namespace", "-l": "selector"}
 
 
@@ -46,12 +46,15 @@ class KubeApi:
     """
 
     def __init__(self, kubeconfig: Path) -> None:
-        client = config.new_client_from_config(config_file=str(kubeconfig))  # type: ignore[no-untyped-call]
-        self._url: str = client.configuration.host
-        self._pool = client.rest_client.pool_manager
+        settings = client.Configuration()
+        config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
+        # As kubectl does on loopback, whatever the environment says.
+        settings.proxy = None
+        self._url: str = settings.host
+        self._pool = client.ApiClient(settings).rest_client.pool_manager
 
     def get(self, *arguments: str) -> dict[str, Any] | None:
-        """What `kubectl get … -o json` tells; None when it is asked for something else than one kind, by name or by labels.
+        """What `kubectl get … -o json` tells, for all namespaces when none is named; None when it is asked for something else than one kind.
 
         Raises:
             subprocess.CalledProcessError: as from kubectl: no such object, or no answer.
@@ -77,12 +80,12 @@ class KubeApi:
         texts = []
         for pod in listed["items"] if listed is not None else ():
             path = f"/api/v1/namespaces/{namespace}/pods/{pod['metadata']['name']}/log"
-            # It may have gone meanwhile, or wait for its image.
-            texts.append(self._read(path, {"container": container}, missing=""))
+            # It may have gone meanwhile, or wait for its image, or its kubelet is too busy to answer.
+            texts.append(self._read(path, {"container": container}, refused=""))
         return "".join(texts)
 
-    def _read(self, path: str, query: Mapping[str, str], missing: str | None = None) -> str:
-        """Body of the answer; `missing`, if given, when the server refuses to answer it."""
+    def _read(self, path: str, query: Mapping[str, str], refused: str | None = None) -> str:
+        """Body of the answer; `refused`, if given, when the server answers with an error."""
         try:
             answer: BaseHTTPResponse = self._pool.request("GET", self._url + path, fields=dict(query), retries=_RETRIES, timeout=_TIMEOUT)
         except HTTPError as error:
@@ -90,8 +93,8 @@ class KubeApi:
         text = answer.data.decode(errors="replace")
         if answer.status == 200:
             return text
-        if missing is not None and answer.status in (400, 404):
-            return missing
+        if refused is not None:
+            return refused
         raise _failure(path, f"{answer.status}: {text}")
 
 
