@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -32,9 +33,10 @@ MAX_SOCKETS = 8192
 
 
 class _Connections:
-    """Those of one thread."""
+    """Those of one thread, which is the one that makes this."""
 
     def __init__(self) -> None:
+        self.thread = threading.current_thread()
         self._open: OrderedDict[str, Connection] = OrderedDict()
         with _lock:
             _all.add(self)
@@ -77,7 +79,9 @@ class _ThreadEnd:
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
-            self._connections.close(1000)
+            # An interpreter that ends forgets threads that still run; see `close_all`.
+            if not sys.is_finalizing():
+                self._connections.close(1000)
 
 
 _lock = threading.Lock()
@@ -114,11 +118,15 @@ def _body(method: str, arguments: tuple[Any, ...], named: dict[str, Any], life: 
 
 
 def close_all() -> None:
-    """Close every connection of this process; for its end."""
+    """Close every connection of this process that nobody uses any more; for its end.
+
+    Those of other threads that still run stay: libzmq aborts the process when a socket is closed while a thread receives from it.
+    """
     with _lock:
         held = list(_all) if _state["pid"] == os.getpid() else []
     for connections in held:
-        connections.close(200)
+        if connections.thread is threading.current_thread() or not connections.thread.is_alive():
+            connections.close(200)
 
 
 def release(endpoint: str) -> None:

@@ -75,7 +75,8 @@ class Child:
         if self.on_end is not None and code != 0 and not _ending.is_set():
             # It talks to the name server, and this is the loop's thread. Not a daemon: at the program's end the interpreter waits for it,
             # and only then are connections closed, which must not happen under a thread that uses them.
-            threading.Thread(target=self.on_end, name="ganglion-farewell").start()
+            # Said, because the loop's thread is a daemon, and what it starts would be one too.
+            threading.Thread(target=self.on_end, name="ganglion-farewell", daemon=False).start()
 
     def wait(self) -> Report:
         """What it said of its start.

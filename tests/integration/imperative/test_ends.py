@@ -280,6 +280,38 @@ def test_connections_to_who_has_gone_are_closed() -> None:
     ns.shutdown()
 
 
+_ENDS_DURING_A_CALL = """
+import threading
+from pathlib import Path
+from ganglion import Agent, run_agent, run_nameserver
+
+class Slow(Agent):
+    def wait(self, path):
+        Path(path).write_text("")  # a pipe, which the program reads
+        threading.Event().wait(30)
+
+if __name__ == "__main__":
+    run_nameserver()
+    slow = run_agent("slow", base=Slow)
+    threading.Thread(target=slow.wait, args=({path!r},), daemon=True).start()
+    Path({path!r}).read_text()
+    raise SystemError("the program fails")
+"""
+
+
+def test_a_program_may_end_while_its_threads_call(tmp_path: Path) -> None:
+    path = tmp_path / "waits"
+    os.mkfifo(path)
+    script = tmp_path / "program.py"
+    script.write_text(_ENDS_DURING_A_CALL.format(path=str(path)))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "SystemError: the program fails" in done.stderr
+    # libzmq ends the process when a socket is closed while another thread receives from it; or it has gone for that thread.
+    assert "Assertion failed" not in done.stderr
+    assert "ZMQError" not in done.stderr
+
+
 @pytest.mark.parametrize("how", ["held", "stopped"])
 def test_shutdown_ends_who_cannot_even_hear_it(how: str) -> None:
     ns = run_nameserver()
