@@ -66,20 +66,22 @@ generate: $(VENV)/.dev ## Write CRDs, chart copies and reference docs from the m
 	@$(BIN)/python hack/generate.py
 
 .PHONY: test
-test: check test-unit test-integration ## Everything, with the kind cluster, which is made while the two tiers before its own run
+test: install ## Everything, with the kind cluster, which is made while the two tiers before its own run
+	@$(TIERS) --no-print-directory --jobs=2 check test-unit
+	@$(TIERS) --no-print-directory test-integration
 	@echo "· preparing the kind cluster: building the node image if no engine can pull one"
 	@$(BIN)/python -m hack.kind prepare
 	@$(BIN)/python -m tests.e2e.ahead $(TIERS) --no-print-directory test-differential test-cluster test-e2e
 
 .PHONY: test-unit
-test-unit: $(VENV)/.dev ## Pure tests (budget 2 min)
+test-unit: $(VENV)/.dev ## Pure tests, some of which wait: three at a time (budget 2 min)
 	@echo "· unit tests"
-	@$(PYTEST) --numprocesses 2 tests/unit
+	@$(PYTEST) --numprocesses 3 tests/unit
 
 .PHONY: test-integration
-test-integration: $(VENV)/.dev ## Real processes and sockets on loopback, mostly waiting: four tests at a time (budget 5 min)
+test-integration: $(VENV)/.dev ## Real processes and sockets on loopback, mostly waiting: five tests at a time (budget 5 min)
 	@echo "· integration tests"
-	@$(PYTEST) --numprocesses 4 tests/integration
+	@$(PYTEST) --numprocesses 5 tests/integration
 
 .PHONY: test-differential
 test-differential: $(VENV)/.dev ## The same programs on osBrain and on Ganglion (budget 3 min)
