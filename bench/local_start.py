@@ -5,7 +5,7 @@
 Each figure is taken in a fresh process, rounds interleaved. The clock starts before the forking process is started and stops when
 
 - baseline: each process, forked with zmq imported, has sent one message over its own socket;
-- floor: the same in a page of pyzmq, see `bench.local_floor`;
+- floor: what agents do then, in a page of pyzmq, see `bench.local_floor`;
 - agents: the name server counts each as joined and connected to a peer on its channel (one sender, all others receive), CURVE on.
 
 Beside the time: CPU that each replica (with its sidecar) had used until then, and its share of the memory (PSS), where /proc tells.

@@ -66,7 +66,7 @@ def _show(run: WordCount, workers: int) -> None:
 
 
 def _tell_more(run: WordCount) -> None:
-    """A log level reaches the workers that run, and replaces none; then they have none any more."""
+    """A log level reaches the workers that run, and replaces none. At the end it is taken back."""
     before = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in run.pods("worker")}
     patch = ["patch", "agents.ganglion.dev", "worker", "--type=merge", "-p"]
     log = ["logs", next(iter(before)), "-c", "agent", "--tail=10", "--ignore-errors"]
