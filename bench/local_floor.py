@@ -11,6 +11,9 @@ import multiprocessing
 import time
 from typing import Any
 
+SECONDS = 60
+"""Bound of each wait."""
+
 
 def _connected(context: Any, endpoint: str, server: str, public: bytes, secret: bytes) -> Any:
     import zmq
@@ -32,7 +35,9 @@ def _hub(context: Any, directory: Any, public: bytes, secret: bytes) -> None:
     poller.register(router, zmq.POLLIN)
     poller.register(directory, zmq.POLLIN)
     told = False
-    while directory not in (ready := dict(poller.poll())):
+    while directory not in (ready := dict(poller.poll(SECONDS * 1000))):
+        if not ready:
+            raise TimeoutError(f"nothing was heard for {SECONDS} s")
         if router in ready:
             router.send_multipart([router.recv_multipart()[0], b"welcome"])
             if not told:
@@ -45,6 +50,7 @@ def _member(endpoint: str, server: str, is_hub: bool) -> None:
     import zmq
 
     context = zmq.Context()
+    context.rcvtimeo, context.linger = SECONDS * 1000, 1000
     public, secret = zmq.curve_keypair()
     directory = _connected(context, endpoint, server, public, secret)
     if is_hub:
@@ -69,6 +75,7 @@ def floor(count: int) -> dict[str, float]:
     from bench.local_start import weigh
 
     context = zmq.Context()
+    context.rcvtimeo, context.linger = SECONDS * 1000, 1000
     router = context.socket(zmq.ROUTER)
     public, secret = zmq.curve_keypair()
     router.curve_publickey, router.curve_secretkey, router.curve_server = public, secret, True

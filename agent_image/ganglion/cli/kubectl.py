@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from ganglion.cli.errors import EXIT_UNAVAILABLE, EXIT_USAGE, Failure
 
 KUBECTL_SECONDS = 60.0
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 def kubectl(context: str | None) -> tuple[str, ...]:
@@ -27,7 +26,9 @@ def checked(what: str, name: str) -> str:
     Raises:
         Failure: no object can have it.
     """
-    if not _NAME.fullmatch(name):
+    from ganglion.api.base import NAME_PATTERN
+
+    if not re.fullmatch(NAME_PATTERN, name):
         raise Failure(f"{what}: found {name!r}; must consist of lower-case letters, digits and dashes, and begin with a letter", EXIT_USAGE)
     return name
 
