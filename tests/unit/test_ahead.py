@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from hack.kind.steps import ROOT
+from hack.kind.steps import ROOT, KindError
+from tests.e2e import ahead
 from tests.e2e.ahead import beside
 from tests.support.wait import wait_for
 
@@ -89,3 +92,24 @@ def test_an_interrupt_ends_both(tmp_path: Path, number: signal.Signals) -> None:
     child, more = told(log)
     assert more == ["taken apart"]
     wait_for(lambda: gone(child), what="the child of the other one to be gone")
+
+
+@pytest.mark.parametrize(("failures", "status"), [(1, 0), (ahead.TRIES, 1)])
+def test_a_cluster_that_could_not_be_made_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failures: int, status: int
+) -> None:
+    tried: list[str] = []
+
+    def build(_provider: object) -> None:
+        tried.append("images")
+        if len(tried) <= failures:
+            raise KindError("nodes booted too slowly")
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(ahead, "select", lambda *_: None)
+    monkeypatch.setattr(ahead, "build_images", build)
+    monkeypatch.setattr(ahead, "kind_cluster", lambda **_: contextlib.nullcontext())
+    monkeypatch.setattr(ahead, "install", lambda *_: None)
+    assert ahead._make() == status
+    assert len(tried) == 2
