@@ -306,7 +306,8 @@ class Core(AgentCore):
         """The loop begins: handlers and timers run."""
         self.looping = True
         for entry in self.sockets.entries():
-            if entry.drain is not None:
+            # What before_loop made is open already.
+            if entry.drain is not None and not entry.open:
                 self._open(entry)
         self.timers.start()
         self.watched.start()

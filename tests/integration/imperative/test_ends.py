@@ -166,6 +166,11 @@ def test_hooks_in_their_order(stage: Stage) -> None:
 
         def before_loop(self) -> None:
             self.seen.append(("before_loop", self.is_running()))
+            # A socket that receives before the loop begins is opened once.
+            self.bind("PULL", alias="in", handler="hear")
+
+        def hear(self, message: str) -> None:
+            self.seen.append(message)
 
         def tick(self) -> None:
             self.seen.append("tick")
@@ -179,6 +184,9 @@ def test_hooks_in_their_order(stage: Stage) -> None:
     wait_for(lambda: "idle" in agent.unsafe.get_attr("seen"), what="idle")
     assert agent.unsafe.get_attr("seen")[:3] == [("on_init", 1, False), ("before_loop", True), "tick"]
     assert agent.list_timers() == []
+    agent.connect(agent.addr("in"), alias="out")
+    agent.send("out", "heard")
+    wait_for(lambda: "heard" in agent.unsafe.get_attr("seen"), what="the message")
 
 
 def test_a_killed_process_leaves_no_ipc_file(monkeypatch: pytest.MonkeyPatch) -> None:
