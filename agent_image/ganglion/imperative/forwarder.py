@@ -17,9 +17,10 @@ from ganglion.imperative.addresses import AgentAddress
 from ganglion.imperative.agents import Backend, run_agent
 from ganglion.imperative.core import Core
 from ganglion.imperative.proxy import Proxy
-from ganglion.imperative.receiving import LARGE, drain_with
+from ganglion.imperative.receiving import drain_with
 from ganglion.imperative.serializers import serializer_name
 from ganglion.imperative.sockets import MORE, NOBLOCK, Entry, Key, plain_send
+from ganglion.runtime import arena
 from ganglion.sdk.agent import Agent
 from ganglion.sdk.errors import NotSupported
 
@@ -66,7 +67,7 @@ class _Joint:
         def take() -> None:
             if entry.large:
                 frames = entry.socket.recv_multipart(NOBLOCK, copy=False)
-                entry.large = len(frames[-1]) >= LARGE
+                entry.large = arena.note(len(frames[-1]))
                 for out in self._downstream:
                     # Not copied: the sockets share libzmq's own memory.
                     out.socket.send_multipart(frames, NOBLOCK, copy=False)
@@ -74,7 +75,7 @@ class _Joint:
                 parts = [recv(NOBLOCK)]
                 while more(_RCVMORE):
                     parts.append(recv())
-                entry.large = len(parts[-1]) >= LARGE
+                entry.large = arena.note(len(parts[-1]))
                 last = len(parts) - 1
                 for out in self._downstream:
                     send = plain_send(out.socket)

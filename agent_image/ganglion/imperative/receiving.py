@@ -19,6 +19,8 @@ from ganglion.imperative.failures import decode_error, encode_error
 from ganglion.imperative.serializers import fast
 from ganglion.imperative.settings import config
 from ganglion.imperative.sockets import MORE, NOBLOCK, Entry, plain_send
+from ganglion.runtime import arena
+from ganglion.runtime.arena import LARGE_SENT_BYTES
 from ganglion.runtime.errors import RequestTimeout
 
 if TYPE_CHECKING:
@@ -31,9 +33,6 @@ ERROR = b"ganglion-error"
 
 QUICK_SECONDS = 0.00005
 """A handler that takes less, on average, is quick."""
-
-LARGE = 32 * 1024
-"""Bytes. After a body of this size the next one is received as a view of libzmq's memory: its copy would cost more than the view's object."""
 
 _RCVMORE = int(zmq.RCVMORE)
 _clock = time.monotonic
@@ -85,7 +84,7 @@ def _pull_drain(core: Core, entry: Entry) -> Callable[[], None]:
                         core.spawn(result, "handler")
                     if not entry.open:
                         break
-                entry.large = len(body) >= LARGE
+                entry.large = arena.note(len(body))
                 before, now = now, _clock()
                 # While handlers are quick, the clock is asked for every 16th message only.
                 run = 16 if now - before < QUICK_SECONDS * run else 1
@@ -144,7 +143,7 @@ def _sub_drain(core: Core, entry: Entry) -> Callable[[], None]:
                         _misframed(entry, 3)
                     if not entry.open:
                         break
-                entry.large = len(body) >= LARGE
+                entry.large = arena.note(len(body))
                 before, now = now, _clock()
                 run = 16 if now - before < QUICK_SECONDS * run else 1
         except Exception as error:  # noqa: BLE001 - user code, or a body that cannot be decoded
@@ -185,7 +184,7 @@ def receive_parts(entry: Entry) -> list[Body]:
     parts: list[Body] = [recv(NOBLOCK, False).buffer if entry.large and entry.kind == "REP" else recv(NOBLOCK)]
     while _has_more(entry):
         parts.append(recv(0, False).buffer if entry.large else recv())
-    entry.large = len(parts[-1]) >= LARGE
+    entry.large = arena.note(len(parts[-1]))
     return parts
 
 
@@ -236,6 +235,8 @@ def publisher(entry: Entry) -> Callable[[Any, str | bytes, float | None], None]:
             body = entry.codec.encode(value)
         send(topic.encode() if isinstance(topic, str) else topic, MORE)
         send(body, NOBLOCK)
+        if len(body) >= LARGE_SENT_BYTES:
+            arena.note_sent(len(body))
 
     return publish
 

@@ -13,6 +13,8 @@ from ganglion.imperative.addresses import AgentChannel
 from ganglion.imperative.errors import UnknownPeer
 from ganglion.imperative.serializers import fast
 from ganglion.imperative.sockets import NOBLOCK, Entry, plain_send
+from ganglion.runtime import arena
+from ganglion.runtime.arena import LARGE_SENT_BYTES
 from ganglion.runtime.errors import SendTimeout
 from ganglion.sdk.channels import Sender
 
@@ -38,7 +40,8 @@ def sender_of(core: Core, entry: Entry) -> Sender | None:
 def _pusher(core: Core, entry: Entry) -> Sender:
     send = plain_send(entry.socket)
     encode, _ = fast(entry.codec)
-    recheck = entry.kind != "PUSH"
+    # One comparison stands for two questions: does the socket also receive, is the message large.
+    watched = LARGE_SENT_BYTES if entry.kind == "PUSH" else 0
 
     def push(value: Any, _topic: str | bytes, timeout: float | None) -> None:
         try:
@@ -49,9 +52,11 @@ def _pusher(core: Core, entry: Entry) -> Sender:
             send(body, NOBLOCK)
         except zmq.Again:
             send_slowly(core, entry, [body], timeout)
-        if recheck and entry.drain is not None:
-            # A send may have taken the edge of the descriptor.
-            core.loop.call_soon(entry.drain)
+        if len(body) >= watched:
+            arena.note_sent(len(body))
+            if entry.drain is not None:
+                # A send may have taken the edge of the descriptor.
+                core.loop.call_soon(entry.drain)
 
     return push
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+from ganglion.runtime import arena
 from ganglion.runtime.carrier_legs import Leg, marker
 from ganglion.runtime.connections import DesiredPeer
 from ganglion.runtime.coroutines import FirstStep
@@ -184,6 +185,7 @@ class _Inlet:
         if len(frame) > _VIEW_BYTES * head.n:
             # A large body is not copied once more.
             body = memoryview(frame)
+            arena.note(len(frame), head.n)
         self._last = time.monotonic()
         self._stream = head.stream
         seq, start = head.first, offsets[0]
@@ -208,6 +210,7 @@ class _Inlet:
         self._stream, self._seq = 0, self._bare_seq
         message = MessageId(0, self._bare_seq)
         self._bare_seq += 1
+        arena.note(len(body))
         self.delivered += 1
         try:
             result = self._spec.handler(*topic, self._spec.decode(body))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 import zmq
 
+from ganglion.runtime import arena
 from ganglion.runtime.barrier import BarrierGate
 from ganglion.runtime.carrier_legs import MARKER, Leg, largest_batch, marked
 from ganglion.runtime.connections import DesiredPeer
@@ -285,6 +286,7 @@ class PushOutlet(_Outlet):
             self._bytes = 0
         self._goal = min(self._batch, self._limit - self._in_frames)
         if size > self._large:
+            arena.note_sent(size)
             self._bytes += size
             if self._bytes >= MAX_BATCH_BYTES:
                 self._goal = len(self._bodies) + 1
@@ -344,7 +346,9 @@ class PubOutlet(_Outlet):
         """See `Outlet.send`."""
         if type(body) is not bytes:
             body = bytes(body)
-        self._check(len(body))
+        self._check(size := len(body))
+        if size >= arena.LARGE_SENT_BYTES:
+            arena.note_sent(size)
         seq = self._seq
         if self._held >= self._limit and not self._make_room(timeout):
             self._seq = seq + 1

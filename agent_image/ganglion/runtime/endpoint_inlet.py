@@ -15,6 +15,7 @@ from functools import partial
 from types import CoroutineType, GeneratorType
 from typing import Any
 
+from ganglion.runtime import arena
 from ganglion.runtime.causal import Token, current
 from ganglion.runtime.coroutines import Done, FirstStep
 from ganglion.runtime.endpoint_outlet import REPLY_ERROR
@@ -252,6 +253,7 @@ class EndpointInlet:
         flags, n, stream, first, skip = data.head
         if not self._receiver.received(key, n - skip.bit_count()):
             return
+        arena.note(len(data.frame), n)
         if flags & frames.FLAG_REQUEST:
             self._on_requests(key, data)
             return

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ganglion.runtime import causal
+from ganglion.runtime import arena, causal
 from ganglion.runtime.barrier import BarrierGate
 from ganglion.runtime.batches import Batch
 from ganglion.runtime.errors import (
@@ -394,6 +394,7 @@ class EndpointOutlet:
             ext = {"to": self._to}
         frame = frames.encode_data(self.stream, self._first, bodies, flags=self._flags, ext=ext)
         count = len(bodies)
+        arena.note_sent(len(frame), count)
         runs = self._runs.seal(count) if self._runs is not None else ()
         self._sender.offer(frame, frames.make_head((self._flags, count, self.stream, self._first, 0)), (count, runs, _monotonic()))
         self._first += count
@@ -430,6 +431,7 @@ class EndpointOutlet:
         on_reply = self._waiting.pop(reply.seq, None)
         if on_reply is not None:
             if reply.code == frames.DONE:
+                arena.note(len(reply.body))
                 on_reply(Reply(reply.body, None))
             elif reply.code == REPLY_LOST:
                 on_reply(Reply(None, self._lost_error(reply.seq)))

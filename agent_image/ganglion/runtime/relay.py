@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ganglion.runtime import arena
 from ganglion.runtime.addressed_sender import AddressedSender
 from ganglion.runtime.addressees import Addressees
 from ganglion.runtime.batches import Batch
@@ -211,6 +212,7 @@ class SendRelay:
         if kind != frames.DATA or link is not self._app:
             return
         head = frames.data_head(frame.buffer)
+        arena.note(len(frame), head.n)
         if not self.channel.addressed and self._sender.in_flight >= 4 * self.channel.high_water_mark + frames.MAX_BATCH:
             raise frames.FrameError(f"{self._sender.in_flight} messages are unsettled; {self._granted} were granted")
         # Bodies stay unopened; a request that cannot be read is refused before it is taken over.
@@ -237,6 +239,7 @@ class SendRelay:
             sender.ack(link, frames.decode_ack(frame))
         elif kind == frames.REPLY:
             reply = frames.decode_reply(frame)
+            arena.note(len(reply.body))
             if sender.reply(link, reply.stream, reply.seq) and self._app is not None:
                 self._app.send(frame)
         elif kind == frames.WELCOME:
@@ -458,7 +461,7 @@ class ReceiveRelay:
                 self._revoked[link] = left
         # What was sent before the revocation came there is dropped, also when the next agent has come: it would get it twice.
         elif kind == frames.DATA and link not in self._revoked and self._app is not None and self._grant is not None:
-            frames.data_head(frame.buffer)
+            arena.note(len(frame), frames.data_head(frame.buffer).n)
             self.forwarded += 1
             self._app.send_slot(self._slot_of[link], frame)
             self._reactor.flush_soon()

@@ -11,6 +11,7 @@ import zmq
 from google.protobuf.struct_pb2 import Struct
 
 from ganglion import Agent, UnknownCodec
+from ganglion.runtime.arena import ARENAS
 from tests.integration.imperative.conftest import Stage
 from tests.support.wait import wait_for
 
@@ -44,6 +45,9 @@ class Keeper(Agent):
             return type(one).__name__
 
         return [owner(one) for one in self.received]
+
+    def large_seen(self) -> bool:
+        return ARENAS.large_seen
 
     def send_each(self, alias: str, values: list[Any]) -> None:
         for value in values:
@@ -128,6 +132,7 @@ def test_large_messages_arrive_as_views(stage: Stage, serializer: str, array: bo
     b.connect(a.bind(kind, alias="out", serializer=serializer), handler={"topic": "keep"} if kind == "PUB" else "keep")
     wait_for(lambda: a.send_all("out", 10, 1, array) or b.count() > 0, what="the first")
     b.set_attr(received=[])
+    assert stage.backend != "process" or not b.large_seen()
     a.send_all("out", BIG, 40, array)
 
     def large() -> list[tuple[str, bytes]]:
@@ -139,6 +144,7 @@ def test_large_messages_arrive_as_views(stage: Stage, serializer: str, array: bo
     assert b.owners()[-20:] == ["Frame"] * 20
     # Each is its own: a view of a frame that the next one has overwritten would say something else.
     assert large() == [("ndarray" if array else "memoryview", bytes([n]) * BIG) for n in range(40)]
+    assert b.large_seen(), "its memory is kept from now on"
     a.send_all("out", 10, 3, array)
     wait_for(lambda: b.summary()[-1][1] == bytes([2]) * 10, what="short ones again")
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import zmq
 
+from ganglion.runtime.arena import LARGE_BYTES, LARGE_SENT_BYTES
 from ganglion.runtime.carrier_legs import CarrierLeg
 from ganglion.runtime.connections import endpoint
 from ganglion.runtime.plane import MessageId
 from tests.support.carriers import Mode, World, numbers
 from tests.support.loops import running_loop
+from tests.support.memory import noted, noted_as_sent
 
 
 @pytest.fixture
@@ -177,3 +179,20 @@ def test_a_receiver_that_is_busy_for_long_loses_nothing(world: World, mode: Mode
     world.driver.until(lambda: time.monotonic() > busy_until)
     receiver.inlet.resume_intake()
     world.driver.until(lambda: len(receiver.got) == 2000, what="every message")
+
+
+@pytest.mark.parametrize("frames", ["Ganglion", "Bare"])
+def test_sizes_of_large_messages_are_noted(world: World, frames: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, sent = noted(monkeypatch), noted_as_sent(monkeypatch)
+    sender = world.add("s", "Push", "null", bind=True, frames=frames)
+    receiver = world.add("w", "Pull", "null", bind=False, frames=frames)
+    world.wire()
+    sender.outlet.send(b"small")
+    world.driver.until(lambda: len(receiver.got) == 1)
+    assert not any(size >= LARGE_BYTES for size, _ in sizes)
+    sender.outlet.send(b"x" * LARGE_BYTES)
+    world.driver.until(lambda: len(receiver.got) == 2)
+    assert [messages for size, messages in sizes if size >= LARGE_BYTES] == [1]
+    sender.outlet.send(b"x" * LARGE_SENT_BYTES * 2)
+    world.driver.until(lambda: len(receiver.got) == 3)
+    assert [size for size, _ in sent if size >= LARGE_SENT_BYTES] == [LARGE_SENT_BYTES * 2]

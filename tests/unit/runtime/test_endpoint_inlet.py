@@ -12,6 +12,7 @@ from ganglion.runtime.links import Frame, Link
 from ganglion.runtime.plane import InletSpec, MessageId
 from ganglion.runtime.reactor import Reactor
 from ganglion.wire import frames
+from tests.support.memory import noted
 from tests.support.wirings import channel
 
 SLOT = b"\1\0\0\0"
@@ -98,5 +99,22 @@ def test_a_message_is_current_at_the_inlet_it_came_on_only(flags: int) -> None:
         assert inlet.current is None
         inlet.close()
         other.close()
+
+    _in_loop(story)
+
+
+@pytest.mark.parametrize("flags", [0, frames.FLAG_REQUEST])
+def test_sizes_of_what_is_received_are_noted(flags: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = noted(monkeypatch)
+
+    async def story(reactor: Reactor) -> None:
+        inlet = EndpointInlet(reactor, channel("in", "work", "Pull", bind=False), InletSpec("in", bytes, lambda _: None))
+        inlet.start()
+        leg = _Leg()
+        inlet.link_up(leg)
+        frame = frames.encode_data(1, 7, [b"a" * 40000, b"b"], flags=flags)
+        inlet.link_frame(leg, frames.DATA, frame, SLOT)
+        assert found == [(len(frame), 2)]
+        inlet.close()
 
     _in_loop(story)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 import zmq
 
 from ganglion.runtime.endpoint_plane import InProcess
@@ -12,6 +13,7 @@ from ganglion.runtime.links import NO_SLOT, Frame, Link
 from ganglion.runtime.relay import ReceiveRelay
 from ganglion.wire import frames
 from tests.support.dataplane import bench, identity
+from tests.support.memory import noted
 from tests.support.wirings import channel
 
 GRANT = frames.encode_control(frames.WELCOME, {"messages": 100, "bytes": 1 << 20})
@@ -39,8 +41,9 @@ class _Told(Link):
         return True
 
 
-def test_what_was_sent_before_a_revocation_came_there_is_not_forwarded(tmp_path: Path) -> None:
+def test_what_was_sent_before_a_revocation_came_there_is_not_forwarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sender takes it back and sends it again: the next agent would get it twice."""
+    sizes = noted(monkeypatch)
 
     async def story() -> None:
         with bench() as world:
@@ -72,6 +75,7 @@ def test_what_was_sent_before_a_revocation_came_there_is_not_forwarded(tmp_path:
                     relay._peer_frame(sender, frames.REVOKE, zmq.Frame(frames.encode_control(frames.REVOKE)), NO_SLOT)
                 send(3)
                 assert third.told.count(frames.DATA) == 1
+                assert sizes == [(len(frames.encode_data(1, 0, [b"x"])), 1)] * 2, "of what was forwarded"
             finally:
                 relay.close()
 
