@@ -113,10 +113,10 @@ fuzz: $(VENV)/.dev ## Search all decoders for input that crashes them, half a mi
 # ---------------------------------------------------------------- kind
 
 .PHONY: kind-up kind-load kind-down deploy
-kind-up: $(VENV)/.dev ## Create the kind cluster (Docker, podman, or offline)
+kind-up: $(VENV)/.user ## Create the kind cluster (Docker, podman, or offline)
 	@$(BIN)/python -m hack.kind up
 
-kind-load: $(VENV)/.dev ## Build the images and load them into the cluster
+kind-load: $(VENV)/.user ## Build the images and load them into the cluster
 	@$(BIN)/python -m hack.kind load
 
 deploy: kind-load ## Install or upgrade the chart in the kind cluster
@@ -124,7 +124,7 @@ deploy: kind-load ## Install or upgrade the chart in the kind cluster
 	  --set image.operator.repository=localhost/ganglion-operator,image.operator.tag=dev,image.agent.repository=localhost/ganglion-agent,image.agent.tag=dev \
 	  --wait --timeout 3m
 
-kind-down: $(VENV)/.dev ## Delete the kind cluster
+kind-down: $(VENV)/.user ## Delete the kind cluster
 	@$(BIN)/python -m hack.kind down
 
 # ---------------------------------------------------------------- benches

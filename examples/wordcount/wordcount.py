@@ -130,7 +130,7 @@ class Sink(Agent):
         report = self.totals.report()
         total = sum(report["words"].values())
         self.log_info(
-            f"{report['files']} files, {total} words ({len(report['words'])} different), {len(report['refused'])} refused, "
+            f"{report['files']} files, {total} words ({len(report['words'])} different), {len(report['refused'])} not valid Python, "
             f"{self.totals.duplicates} duplicates dropped, {seconds:.1f} s"
         )
         for word, times in self.totals.words.most_common(int(self.get_attr("top"))):
@@ -138,6 +138,7 @@ class Sink(Agent):
         if self.get_attr("report"):
             Path(self.get_attr("report")).write_text(json.dumps(report), encoding="utf-8")
         if self.get_attr("verify"):
+            self.log_info("Counting the same files once more, in this one process, to compare")
             self.compare(report)
         self.shutdown()
 

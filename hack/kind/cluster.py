@@ -24,6 +24,7 @@ READY_SECONDS = 300
 
 SLOW_BOOT = "could not find a log line that matches"
 """kind gives systemd on a node 30 s to come up, which a machine that is busy for a moment exceeds."""
+BOOT_TRIES = 3
 
 
 @dataclass
@@ -168,14 +169,19 @@ class Cluster:
         kubectl = self.kubectl(chosen)
         create += ["--config", written, "--kubeconfig", self.kubeconfig]
         with step(f"create {options.nodes} node(s) with {chosen.name}"):
-            try:
-                run(create, timeout=CREATE_SECONDS, env=environment)
-            except KindError as error:
-                if SLOW_BOOT not in str(error):
-                    raise
-                say("the nodes booted too slowly for kind; trying once more")
-                self._remove_nodes(chosen.engine)
-                run(create, timeout=CREATE_SECONDS, env=environment)
+            for left in reversed(range(BOOT_TRIES)):
+                try:
+                    run(create, timeout=CREATE_SECONDS, env=environment)
+                    break
+                except KindError as error:
+                    if SLOW_BOOT not in str(error):
+                        raise
+                    if not left:
+                        busy = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} CPUs"
+                        text = f"kind gives a node 30 s to boot, which was too short {BOOT_TRIES} times ({busy}); try again when this machine is less busy"
+                        raise KindError(f"{error}\n{text}") from error
+                    say("the nodes booted too slowly for kind; trying once more")
+                    self._remove_nodes(chosen.engine)
         with step("wait for Ready nodes and cluster DNS"):
             if chosen.offline:
                 network.close_dns(kubectl)

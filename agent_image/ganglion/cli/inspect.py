@@ -12,20 +12,30 @@ import click
 from ganglion.cli.common import ask, domain_option, wait_until
 from ganglion.cli.errors import Failure
 
-_KINDS = {"nameserver": "NameServer", "channel": "Channel", "agent": "Agent", "zns": "NameServer", "zch": "Channel", "zag": "Agent"}
+_KINDS = {
+    "nameservers": "NameServer",
+    "channels": "Channel",
+    "agents": "Agent",
+    "nameserver": "NameServer",
+    "channel": "Channel",
+    "agent": "Agent",
+    "zns": "NameServer",
+    "zch": "Channel",
+    "zag": "Agent",
+}
 _FOLLOW_SECONDS = 0.1
 """Between two looks at the log files, which have no portable event."""
 
 
 @click.command()
-@click.argument("kind", type=click.Choice([*_KINDS, *(f"{name}s" for name in _KINDS), "replicas", "all"]), metavar="[KIND]", default="all")
+@click.argument("kind", type=click.Choice(["replicas", "all", *_KINDS]), metavar="[KIND]", default="all")
 @click.argument("name", required=False)
 @click.option("-o", "--output", type=click.Choice(["wide", "json", "yaml"]), help="wide: more columns; json, yaml: whole objects.")
 @domain_option
 def get(kind: str, name: str | None, output: str | None, domain: str | None) -> None:
     """Show what runs: KIND is nameservers, channels, agents, replicas, or all (the default)."""
     snapshot = ask(domain, "status")
-    wanted = _KINDS.get(kind) or _KINDS.get(kind.removesuffix("s"))
+    wanted = _KINDS.get(kind)
     if name is not None:
         _narrow(snapshot, wanted or kind, name)
     if output in ("json", "yaml"):
@@ -36,13 +46,16 @@ def get(kind: str, name: str | None, output: str | None, domain: str | None) -> 
 
 def _narrow(snapshot: dict[str, Any], kind: str, name: str) -> None:
     if kind == "replicas":
+        known = [row["name"] for row in snapshot["replicas"]]
         snapshot["replicas"] = [row for row in snapshot["replicas"] if name in (row["name"], row["agent"])]
         found = bool(snapshot["replicas"])
     else:
-        snapshot["objects"] = [item for item in snapshot["objects"] if item["metadata"]["name"] == name and kind in (item["kind"], "all")]
+        fitting = [item for item in snapshot["objects"] if kind in (item["kind"], "all")]
+        known = [item["metadata"]["name"] for item in fitting]
+        snapshot["objects"] = [item for item in fitting if item["metadata"]["name"] == name]
         found = bool(snapshot["objects"])
     if not found:
-        raise Failure(f"{kind}/{name} does not exist")
+        raise Failure(f"{kind}/{name} does not exist; there are: {', '.join(sorted(known)) or 'none'}")
 
 
 def _print_objects(snapshot: dict[str, Any], kind: str | None, name: str | None, output: str) -> None:

@@ -20,6 +20,7 @@ from ganglion.local.environment import Options
 from ganglion.local.group import Counts, Group
 from ganglion.local.protocol import SOCKET, CommandServer
 from ganglion.local.replica import Host, Problem
+from ganglion.local.sparing import Sparing
 from ganglion.local.spawner import Spawner
 from ganglion.local.state import StateDirectory
 from ganglion.planner import NameServerObserved
@@ -65,13 +66,16 @@ class Supervisor:
         self._state = state
         self._spawner = spawner
         self._audience = audience
+        self._sparing = Sparing(audience.line, lambda text: audience.say(text, level="warning"), audience.say)
         self._stay = stay
         self._groups: dict[str, Group] = {}
         self._changed = asyncio.Event()
-        self._attendant = Attendant(state.run, spawner, options=options, logs=state.logs, line=audience.line, changed=self._changed.set)
+        self._attendant = Attendant(
+            state.run, spawner, options=options, logs=state.logs, line=self._sparing.line, changed=self._changed.set
+        )
         uid = str(uuid.uuid4())
         self.desired = Desired(bundle, self._attendant.prepare(next(iter(bundle.name_servers.values())), uid), uid, state.run)
-        self._host = Host(spawner, options, state.logs, audience.line, self._changed.set, lambda: self.desired.bundle)
+        self._host = Host(spawner, options, state.logs, self._sparing.line, self._changed.set, lambda: self.desired.bundle)
         self._ending: str | None = None
         self._started = False
         self._exit_code: int | None = None
@@ -236,8 +240,7 @@ class Supervisor:
                 if replica.ready:
                     replica.problem = None
         for notice in self._attendant.new_notices():
-            parts = (notice.replica, notice.reason, notice.channel, notice.message)
-            self._audience.say(": ".join(part for part in parts if part), level="warning")
+            self._sparing.notice(notice.replica, notice.reason, notice.channel, notice.message)
         self._copies.follow(answer.copies)
 
     def _judge(self) -> None:

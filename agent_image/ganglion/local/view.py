@@ -117,7 +117,8 @@ def progress(snapshot: Snapshot) -> str:
     traffic = []
     for item in tables.objects(snapshot, "Channel"):
         status = item.get("status", {})
-        traffic.append(f"{item['metadata']['name']} {status.get('delivered', 0)} delivered, {status.get('inFlight', 0)} in flight")
+        dead = f", {status['deadLettered']} given up" if status.get("deadLettered") else ""
+        traffic.append(f"{item['metadata']['name']} {status.get('delivered', 0)} delivered, {status.get('inFlight', 0)} in flight{dead}")
     return " · ".join([", ".join(parts), *traffic])
 
 

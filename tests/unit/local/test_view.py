@@ -76,3 +76,5 @@ def test_tables() -> None:
     ]
     assert tables.channels(SNAPSHOT).rows == [["c", "Unknown", "Pending", "PushPull", "0", "0", "3", "7", "0"]]
     assert progress(SNAPSHOT) == "once 1/1 done, w 1/2 · c 7 delivered, 3 in flight"
+    dead = {"kind": "Channel", "metadata": {"name": "c"}, "spec": {}, "status": {"delivered": 7, "deadLettered": 4}}
+    assert progress({"objects": [dead]}).endswith("c 7 delivered, 0 in flight, 4 given up")

@@ -1,0 +1,66 @@
+"""What Ganglion's own processes say again and again."""
+
+from __future__ import annotations
+
+from ganglion.local.sparing import Sparing
+from ganglion.sdk.tracebacks import LINES, WINDOW_SECONDS
+
+
+class Watched:
+    """A Sparing, what it let pass, and its clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.seen: list[str] = []
+        self.sparing = Sparing(
+            lambda replica, source, text: self.seen.append(f"{replica}/{source} | {text}"),
+            lambda text: self.seen.append(f"warning: {text}"),
+            self.seen.append,
+            clock=lambda: self.now,
+        )
+
+
+def given_up(number: int) -> str:
+    return f"2026-01-01T00:00:{number % 60:02}.000Z ERROR   source-0 channel tasks: message f60c7b592f75c372-{number} is given up"
+
+
+def test_lines_that_differ_in_numbers_only_are_counted() -> None:
+    watched = Watched()
+    for number in range(100):
+        watched.sparing.line("source-0", "runtime", given_up(number))
+    assert watched.seen == [f"source-0/runtime | {given_up(number)}" for number in range(LINES)]
+    watched.sparing.line("source-0", "runtime", "something else")
+    watched.sparing.line("source-1", "runtime", given_up(0))
+    assert watched.seen[LINES:] == ["source-0/runtime | something else", f"source-1/runtime | {given_up(0)}"]
+    watched.now = WINDOW_SECONDS
+    watched.sparing.line("source-0", "runtime", given_up(100))
+    assert watched.seen[-2:] == [
+        f"source-0/runtime: {100 - LINES} lines like the next were not shown; all: ganglion logs source-0 -c runtime",
+        f"source-0/runtime | {given_up(100)}",
+    ]
+
+
+def test_what_user_code_prints_passes_untouched() -> None:
+    watched = Watched()
+    for number in range(100):
+        watched.sparing.line("worker-0", "agent", f"task {number}")
+    assert watched.seen == [f"worker-0/agent | task {number}" for number in range(100)]
+
+
+def test_notices_that_differ_in_numbers_only_are_counted() -> None:
+    watched = Watched()
+
+    def notice(number: int, channel: str = "tasks") -> None:
+        watched.sparing.notice("source-0", "DeadLettered", channel, f"message ab1-{number}: its handler raised")
+
+    for number in range(50):
+        notice(number)
+    notice(0, "results")
+    watched.now = WINDOW_SECONDS
+    notice(50)
+    text = "warning: source-0: DeadLettered: {}: message ab1-{}: its handler raised"
+    assert watched.seen == [
+        *(text.format("tasks", number) for number in range(LINES)),
+        text.format("results", 0),
+        f"{text.format('tasks', 50)}; {50 - LINES} more like it since the last line",
+    ]
