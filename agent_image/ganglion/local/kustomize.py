@@ -125,3 +125,11 @@ def config_maps(folder: Path, content: Mapping[str, Any], refuse: Refuse) -> Ite
         files, folders = _files(folder, entry, refuse, prefix)
         place = next(iter(folders)) if len(folders) == 1 else None
         yield index, ConfigMap(entry["name"], files, dict(labels), str(place) if place is not None else None)
+
+
+def renames(content: Mapping[str, Any], index: int) -> bool:
+    """Whether kustomize adds a hash to the name of the ConfigMap of generator `index`, and leaves the Agents that refer to it as they are."""
+    options = ((content["configMapGenerator"][index].get("options") or {}), content.get("generatorOptions") or {})
+    return not content.get("configurations") and not any(
+        isinstance(item, Mapping) and item.get("disableNameSuffixHash") for item in options
+    )

@@ -53,6 +53,7 @@ class _Reader:
         self.bundle = Bundle()
         self.faults: list[Fault] = []
         self._seen_folders: set[Path] = set()
+        self._renamed: list[str] = []
 
     # ------------------------------------------------------------------ sources
 
@@ -136,6 +137,8 @@ class _Reader:
         for index, item in kustomize.config_maps(path.parent.resolve(), document.value, refuse):
             line = document.line_of(f"configMapGenerator[{index}]")
             self.config_map(item, f"{path}:{line}")
+            if kustomize.renames(document.value, index):
+                self._renamed.append(item.name)
 
     # ------------------------------------------------------------------ documents
 
@@ -194,6 +197,18 @@ class _Reader:
         labels = metadata.get("labels") or {}
         self.config_map(ConfigMap(name, files, dict(labels) if isinstance(labels, Mapping) else {}), place)
 
+    def note_renamed_code(self) -> None:
+        """What runs here and not in a cluster: code whose ConfigMap gets a name there that its Agents do not know."""
+        used = {
+            item.spec.code.config_map_ref.name for item in self.bundle.agents.values() if item.spec.code and item.spec.code.config_map_ref
+        }
+        for name in self._renamed:
+            if name in used:
+                self.bundle.notes.append(
+                    f"{self.bundle.places[f'ConfigMap/{name}']}: in a cluster kustomize adds a hash to the name {name}, which its Agents do not learn; add"
+                    " kustomizeconfig.yaml of the examples under `configurations`, or set options.disableNameSuffixHash"
+                )
+
     def _texts(self, place: str, label: str, value: Mapping[str, Any], field: str) -> dict[str, str]:
         content = value.get(field) or {}
         if not isinstance(content, Mapping):
@@ -239,4 +254,5 @@ def load(sources: Iterable[str]) -> Bundle:
         raise ManifestsError(reader.faults)
     if not reader.bundle.places:
         raise ManifestsError([Fault(", ".join(sources), "no objects; expected a NameServer, Channels and Agents")])
+    reader.note_renamed_code()
     return reader.bundle

@@ -160,7 +160,11 @@ def write(folder: Path, objects: list[dict[str, Any]], code: str = ENDLESS_CODE)
     folder.mkdir(exist_ok=True)
     (folder / "agents.py").write_text(code)
     (folder / "all.yaml").write_text("---\n".join(json.dumps(item, indent=1) + "\n" for item in objects))
-    generator = {"name": "code", "files": ["agents.py"], "options": {"labels": {"ganglion.dev/code": "true"}}}
+    generator = {
+        "name": "code",
+        "files": ["agents.py"],
+        "options": {"labels": {"ganglion.dev/code": "true"}, "disableNameSuffixHash": True},
+    }
     (folder / "kustomization.yaml").write_text(json.dumps({"resources": ["all.yaml"], "configMapGenerator": [generator]}))
     return folder
 

@@ -73,7 +73,7 @@ def test_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_bundle_survives_the_way_to_a_supervisor(tmp_path: Path) -> None:
-    write(tmp_path, {"all.yaml": WHOLE, "code.py": "x = 1\n"})
+    write(tmp_path, {"all.yaml": WHOLE.replace("clerk:Clerk", "clerk:Clerk\n  code: {configMapRef: {name: code}}"), "code.py": "x = 1\n"})
     write(
         tmp_path,
         {
@@ -81,6 +81,8 @@ def test_a_bundle_survives_the_way_to_a_supervisor(tmp_path: Path) -> None:
         },
     )
     bundle = load([str(tmp_path)])
+    (note,) = bundle.notes
+    assert note.startswith(f"{tmp_path}/kustomization.yaml:3: in a cluster kustomize adds a hash to the name code")
     again = Bundle.from_json(json.loads(json.dumps(bundle.to_json())))
     assert (again.agents, again.channels, again.name_servers) == (bundle.agents, bundle.channels, bundle.name_servers)
     assert again.config_maps == bundle.config_maps
@@ -150,6 +152,7 @@ def test_the_code_of_a_generator_is_used_in_place(tmp_path: Path) -> None:
     bundle = load([str(tmp_path)])
     assert bundle.config_maps["code"].folder == str(tmp_path.resolve())
     assert not bundle.config_maps["code"].is_code
+    assert not bundle.notes
     assert "Agent/clerk" in bundle.places
 
 
