@@ -16,18 +16,20 @@ from ganglion_operator.kube.port import Page
 WRITES = ("create", "apply", "apply_status", "patch", "delete")
 
 
-def copied(value: Any) -> Any:
-    """A copy of decoded JSON; five times as quick as `copy.deepcopy`, which the property tests would spend a quarter of their time in."""
+def copied(body: Body) -> Body:
+    """A copy of a decoded object; quicker than `copy.deepcopy`, which the property tests would spend a quarter of their time in."""
+    return {key: _copied(value) for key, value in body.items()}
+
+
+def _copied(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [copied(item) for item in value]
-    return value
+        return copied(value)
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _merge(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
-        return copied(patch)
+        return _copied(patch)
     base = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
@@ -130,10 +132,10 @@ class FakePort:
         old = self._need(key)
         if metadata["uid"] != old["metadata"]["uid"]:
             raise ApiError(409, "Conflict", "uid mismatch")
-        new = {**copied(old), **{k: copied(v) for k, v in body.items() if k != "metadata"}}
-        new["metadata"] = {**old["metadata"], **{k: copied(v) for k, v in metadata.items() if k != "uid"}}
+        new = {**copied(old), **{k: _copied(v) for k, v in body.items() if k != "metadata"}}
+        new["metadata"] = {**old["metadata"], **{k: _copied(v) for k, v in metadata.items() if k != "uid"}}
         if kind.kind == "Agent":
-            new["metadata"]["ownerReferences"] = copied(metadata.get("ownerReferences", []))
+            new["metadata"]["ownerReferences"] = _copied(metadata.get("ownerReferences", []))
         new["metadata"]["generation"] = old["metadata"]["generation"] + (new.get("spec") != old.get("spec"))
         return self._store(key, new)
 
