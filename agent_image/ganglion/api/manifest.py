@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,7 @@ from ganglion.api.structure import MAX_DEPTH, as_stored, duplicates, too_deep, u
 _MODELS: dict[str, type[NameServer | Channel | Agent]] = {"NameServer": NameServer, "Channel": Channel, "Agent": Agent}
 MAX_OBJECT_BYTES = 1_500_000
 """etcd refuses requests above 1.5 MiB; an object that cannot live in a cluster is refused on a laptop, too."""
+_LARGEST = int(sys.float_info.max)
 _IN_WORDS = {
     TARGET_PATTERN: "must be module:Class or module:function",
     NAME_PATTERN: "must be a DNS label: lower-case letters, digits and dashes, starting with a letter and not ending with a dash",
@@ -129,6 +132,20 @@ def _free_form(kind: str, spec: Any) -> Iterator[tuple[str, Any]]:
         yield "spec.affinity", spec.get("affinity")
 
 
+def _unreal(value: Any, path: str = "") -> tuple[str, str] | None:
+    """(field path, what is wrong) of the first number that no float holds: an API server refuses it, too."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return path, f"found {value}; must be a finite number, or text in quotes"
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return path, "found a whole number of more than 308 digits; must be smaller, or text in quotes"
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        inner = ((f"{path}.{key}" if path else str(key), item) for key, item in value.items())
+    elif isinstance(value, list):
+        inner = ((f"{path}[{number}]", item) for number, item in enumerate(value))
+    return next((found for name, item in inner if (found := _unreal(item, name)) is not None), None)
+
+
 def load_object(document: Any) -> NameServer | Channel | Agent:
     """Check one manifest strictly and return the object.
 
@@ -143,6 +160,8 @@ def load_object(document: Any) -> NameServer | Channel | Agent:
     if too_deep(document):
         field = next((path for path, value in _free_form(kind, document.get("spec")) if too_deep(value)), "")
         raise ManifestError([Problem(label, field, f"nested deeper than {MAX_DEPTH} levels; flatten it")])
+    if (unreal := _unreal(document)) is not None:
+        raise ManifestError([Problem(label, *unreal)])
     try:
         text = json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError) as error:

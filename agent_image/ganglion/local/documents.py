@@ -18,6 +18,8 @@ MAX_NODES = 500_000
 """Bound of the nodes of one document after its anchors are expanded."""
 MAX_DEPTH = 200
 """Deeper nesting is refused before anything recurses into it; manifests are checked against a lower bound afterwards."""
+MAX_DIGITS = 1000
+"""A longer whole number is not even read; whether a shorter one is one that a cluster takes is judged with its field."""
 
 
 class YamlProblem(ValueError):
@@ -90,10 +92,11 @@ _without_base_60(
     "-+0123456789.",
 )
 
+_INT = "tag:yaml.org,2002:int"
 _KINDS = {
     "tag:yaml.org,2002:null",
     "tag:yaml.org,2002:bool",
-    "tag:yaml.org,2002:int",
+    _INT,
     "tag:yaml.org,2002:float",
     "tag:yaml.org,2002:str",
     "tag:yaml.org,2002:seq",
@@ -132,6 +135,10 @@ def _check(root: yaml.Node) -> None:
             continue
         if node.tag not in _KINDS:
             raise YamlProblem(line, f"found the tag {node.tag.replace('tag:yaml.org,2002:', '!!')}; only plain values are allowed")
+        if node.tag == _INT and len(node.value) > MAX_DIGITS:
+            raise YamlProblem(
+                line, f"found a whole number of {len(node.value)} digits; must have at most {MAX_DIGITS}, or put it in quotes"
+            )
         open_nodes.add(key)
         if len(open_nodes) > MAX_DEPTH:
             raise YamlProblem(line, f"nested deeper than {MAX_DEPTH} levels; flatten it")

@@ -19,7 +19,7 @@ from ganglion.runtime import arena
 from ganglion.runtime.causal import Token, current
 from ganglion.runtime.coroutines import Done, FirstStep
 from ganglion.runtime.endpoint_outlet import REPLY_ERROR
-from ganglion.runtime.errors import ChannelClosed
+from ganglion.runtime.errors import ChannelClosed, MessageTooLarge
 from ganglion.runtime.links import NO_SLOT, Link, Port
 from ganglion.runtime.plane import InletSpec, MessageId, Verdict
 from ganglion.runtime.reactor import Reactor
@@ -64,6 +64,7 @@ class EndpointInlet:
         self._decode = spec.decode
         self._encode = spec.encode
         self._on_error = spec.on_error
+        self._max_bytes = channel.max_message_bytes
         self._causal = channel.ack == "Causal"
         self._receiver = Receiver(channel.window)
         self._finish = self._receiver.finished
@@ -449,6 +450,10 @@ class EndpointInlet:
                 body = b"" if self._encode is None else self._encode(result)
             except Exception as unencodable:  # noqa: BLE001 - the requester is told whatever it was
                 error = unencodable
+            else:
+                # Sent all the same, it would cost the connection, and with it everything else that is under way on it.
+                if len(body) > self._max_bytes:
+                    error = MessageTooLarge(f"channel {self.alias!r}: a reply of {len(body)} bytes; maxMessageBytes is {self._max_bytes}")
         if error is None:
             self._write(key, frames.encode_reply(stream, seq, body))
             return

@@ -39,6 +39,7 @@ def bomb() -> str:
         (b"a: \x00", 0, "not valid YAML"),
         ("a: {b: [1, 2}", 1, "not valid YAML"),
         ("ok: 1\na: b: c", 2, "not valid YAML"),
+        ("ok: 1\na: 1" + "0" * 5000, 2, "found a whole number of 5001 digits; must have at most 1000, or put it in quotes"),
         ("? [1]\n: 2", 1, "a key must be text"),
     ],
 )
