@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 
-from tests.e2e.faults import kill_container
+from tests.e2e.chart import SYSTEM
+from tests.e2e.faults import kill, kill_container
 from tests.e2e.wordcount import WordCount
 from tests.support.cluster import KindCluster
 from tests.support.wait import wait_for
@@ -132,22 +133,31 @@ def test_kills_lose_nothing(operator: KindCluster, namespace: str, plane: str) -
     run = WordCount(operator, namespace, patches={**planes, "worker": {"replicas": 3, "dataPlane": plane}})
     run.apply()
     run.wait_replicas("worker", 3)
+    [manager] = operator.get("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=operator")["items"]
     victims = [
-        ("worker-0", "agent"),
-        ("worker-1", "runtime"),
-        ("wordcount-0", "nameserver"),
-        ("worker-2", "agent"),
-        ("worker-0", "runtime"),
-        ("worker-1", "agent"),
+        (namespace, "worker-0", "agent"),
+        (namespace, "worker-1", "runtime"),
+        (namespace, "wordcount-0", "nameserver"),
+        (SYSTEM, manager["metadata"]["name"], "operator"),
+        (namespace, "worker-2", "agent"),
+        (namespace, "worker-0", "runtime"),
+        (namespace, "wordcount-0", "nameserver"),
+        (namespace, "worker-1", "agent"),
+        (SYSTEM, manager["metadata"]["name"], "operator"),
     ]
-    for pod, container in victims:
+    for where, pod, container in victims:
         progress = run.accepted()
-        kill_container(operator, namespace, pod, container)
+        ready_again = kill(operator, where, pod, container)
+        wait_for(ready_again, timeout=90, interval=0.5, what=f"{pod} is Ready again after its {container} was killed")
         wait_for(partial(_beyond, run, progress), timeout=90, interval=0.5, what=f"work goes on after {pod}/{container} was killed")
-    system = operator.get("pods", "-n", "ganglion-system", "-l", "app.kubernetes.io/component=operator")["items"]
-    kill_container(operator, "ganglion-system", system[0]["metadata"]["name"], "operator")
+    for kind, name in (("zns", "wordcount"), ("zag", "worker")):
+        wait_for(partial(_ready, run, kind, name), timeout=60, interval=0.5, what=f"{name} is Ready again")
     run.finish(timeout=400)
     run.wait_replicas("worker", 3)
+
+
+def _ready(run: WordCount, kind: str, name: str) -> bool:
+    return run.condition(kind, name, "Ready").get("status") == "True"
 
 
 @pytest.mark.timeout(420)
