@@ -111,7 +111,8 @@ def run_agent(
             `ganglion connect` it makes an Agent object. None: as configured (GANGLION_DEFAULT_BACKEND), else a process.
         template: name of an Agent that `NameServer.spec.templates` lists: the agent gets a pod (on a laptop: processes) of its own, a copy of
             that Agent's, and has its class and attributes; those given here win. Not with `base`, `addr` or another backend than a pod.
-        on_error: what an exception of a handler, timer or call does beside being logged.
+        on_error: what an exception of a handler, timer or call does beside being logged: the agent goes on, or it ends. Restart is for Agents
+            of manifests: their channels are made anew, but not the sockets that other programs have made here.
     Returns:
         A proxy to it.
     Raises:
@@ -127,7 +128,7 @@ def run_agent(
     backend = backend or config["BACKEND"]
     _check_backend(backend, "process", "thread", "pod")
     if on_error not in ("Continue", "Stop"):
-        raise ValueError(f"on_error: found {on_error!r}; must be Continue or Stop")
+        raise ValueError(f"on_error: found {on_error!r}; must be Continue or Stop (Restart is for Agents of manifests: spec.onError)")
     if not (isinstance(base, type) and issubclass(base, Agent)):
         raise TypeError(f"base: found {base!r}; must be a class derived from ganglion.Agent")
     ns = NSProxy(nameserver_address(nsaddr), timeout=LOCATE_SECONDS)
