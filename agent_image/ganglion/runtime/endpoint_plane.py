@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 FRAME_OVERHEAD_BYTES = frames.DATA_HEADER_BYTES + 4 * frames.MAX_BATCH + frames.MAX_CONTROL_BYTES + frames.MAX_BATCH_BYTES
 """A frame exceeds the largest body by header, lengths, extension, and what was coalesced before that body."""
+PROGRAM_SLACK_BYTES = 16 * 1024 * 1024
+"""A plain program's message may exceed `maxMessageBytes` by so much and is still read, to be refused by name: libzmq's own limit ends the
+connection without a word, and loses what else is in it. No more, since libzmq queues such frames while the channel is full."""
 
 OnDead = Callable[[ChannelWiring, MessageId, str], None]
 """Told of every dead letter (channel, id, reason), e.g. to post an Event."""
@@ -70,6 +73,11 @@ Location = InProcess | BehindSidecar
 def max_frame_bytes(channel: ChannelWiring) -> int:
     """Longest frame of a channel."""
     return channel.max_message_bytes + FRAME_OVERHEAD_BYTES
+
+
+def max_program_frame_bytes(channel: ChannelWiring) -> int:
+    """Longest frame that is read from a plain program on an acknowledged channel."""
+    return channel.max_message_bytes + PROGRAM_SLACK_BYTES
 
 
 def open_port(

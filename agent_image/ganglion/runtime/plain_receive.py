@@ -16,7 +16,7 @@ import msgspec
 import zmq
 
 from ganglion.runtime.endpoint_inlet import EndpointInlet
-from ganglion.runtime.endpoint_plane import InProcess, leg_path, max_frame_bytes, open_port
+from ganglion.runtime.endpoint_plane import InProcess, leg_path, max_program_frame_bytes, open_port
 from ganglion.runtime.errors import GanglionError
 from ganglion.runtime.links import Port
 from ganglion.runtime.plane import InletSpec, MessageId, Verdict
@@ -77,7 +77,9 @@ class PlainReceiver:
             narrow,
             InletSpec(channel.alias, decode=bytes, handler=self._accept, encode=_as_is if self._replies else None, on_error=_judge),
         )
-        self._leg: Socket = make_ipc_socket(context, zmq.DEALER, max_message_bytes=max_frame_bytes(channel), high_water_mark=PREFETCH)
+        self._leg: Socket = make_ipc_socket(
+            context, zmq.DEALER, max_message_bytes=max_program_frame_bytes(channel), high_water_mark=PREFETCH
+        )
         self._path = leg_path(run_dir, channel.alias)
         self._programs: ProgramMonitor | None = None
         try:

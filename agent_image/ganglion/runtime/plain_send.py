@@ -16,7 +16,7 @@ import zmq
 from ganglion.runtime.barrier import BarrierGate
 from ganglion.runtime.breakwater import Breakwater
 from ganglion.runtime.endpoint_outlet import EndpointOutlet
-from ganglion.runtime.endpoint_plane import InProcess, leg_path, max_frame_bytes, open_port
+from ganglion.runtime.endpoint_plane import InProcess, leg_path, max_program_frame_bytes, open_port
 from ganglion.runtime.errors import GanglionError
 from ganglion.runtime.links import Port
 from ganglion.runtime.plane import MessageId, Reply
@@ -60,14 +60,14 @@ class _PlainSender:
             reactor, channel, gate=BarrierGate(channel.barrier), on_dead=lambda id_, body, why: on_dead(channel, id_, body, why)
         )
         self._leg: Socket = make_ipc_socket(
-            context, kind, max_message_bytes=max_frame_bytes(channel), high_water_mark=min(_LEG_FRAMES, channel.high_water_mark)
+            context, kind, max_message_bytes=max_program_frame_bytes(channel), high_water_mark=min(_LEG_FRAMES, channel.high_water_mark)
         )
         self._path = leg_path(run_dir, channel.alias)
         self._inner: Path | None = None
         self._breakwater: Breakwater | None = None
         self._programs: ProgramMonitor | None = None
         try:
-            self._programs = ProgramMonitor(self._leg)
+            self._programs = ProgramMonitor(self._leg, channel)
             if kind == zmq.PULL:
                 self._inner = run_dir / f".{channel.alias}.in"
                 bind_ipc(self._leg, self._inner)

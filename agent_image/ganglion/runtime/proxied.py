@@ -69,7 +69,7 @@ class ProxiedChannel:
         ipc = make_ipc_socket(context, inner, max_message_bytes=frame_bytes(channel), high_water_mark=queue_length(channel))
         capture: Socket | None = None
         try:
-            self._programs = ProgramMonitor(ipc)
+            self._programs = ProgramMonitor(ipc, channel if channel.sends and channel.speaks == "Plain" else None)
             bind_ipc(ipc, self._path)
             if tap is not None:
                 capture = context.socket(zmq.PUB)
