@@ -164,7 +164,7 @@ def test_who_asks_learns_at_once_that_the_replier_is_lost(here: World) -> None:
 @PLANES
 def test_an_end_that_interrupts_a_request_is_told_once(here: World, plane: str) -> None:
     """The request that nobody waits for any more is closed later, which is no fault of its own."""
-    client = here.start(here.declare("blocked", ASKS, target="agents:Blocked", data_plane=plane, drain_timeout_seconds=1))
+    client = here.start(here.declare("blocked", ASKS, target="agents:Blocked", data_plane=plane, drain_timeout_seconds=3))
     client.says("SHOW asks")
     client.signal()
     client.ends(0)
