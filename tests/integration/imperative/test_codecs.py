@@ -29,6 +29,9 @@ class Keeper(Agent):
     def keep(self, message: Any) -> None:
         self.received.append(message)
 
+    def serve(self, message: Any, peer: bytes) -> None:
+        self.send("router", message, topic=peer)
+
     def same(self, message: Any) -> Any:
         return message
 
@@ -77,6 +80,8 @@ VALUES: dict[str, list[Any]] = {
     "json": [{"a": [1, "x"]}, "x" * BIG],
     "protobuf": [struct(), struct()],
     "raw": [b"x", b"y" * BIG, b"z" * BIG],
+    "pickle": [{1, 2}, "x" * BIG],
+    "dill": [{1, 2}, "x" * BIG],
 }
 
 
@@ -95,6 +100,20 @@ def test_every_codec_on_every_pattern(stage: Stage, name: str) -> None:
     client.connect(server.bind("REP", handler="same", serializer=serializer), alias="req")
     for value in values:
         assert client.send_recv("req", value) == value
+    # PAIR
+    server.set_attr(received=[])
+    client.connect(server.bind("PAIR", alias="pair", handler="keep", serializer=serializer), alias="pair", handler="keep")
+    for sender, receiver in ((client, server), (server, client)):
+        sender.send_each("pair", values)
+        wait_for(functools.partial(lambda one: one.count() == len(values), receiver), what="what was said to the other of a pair")
+        assert receiver.get_attr("received") == values
+    # DEALER, ROUTER
+    client.set_attr(received=[])
+    client.connect(server.bind("ROUTER", alias="router", handler="serve", serializer=serializer), alias="dealer", handler="keep")
+    client.send_each("dealer", values)
+    wait_for(lambda: client.count() == len(values), what="the router's answers")
+    assert client.get_attr("received") == values
+    client.set_attr(received=[])
     # PUB, SUB
     server.set_attr(received=[])
     client.connect(server.bind("PUB", alias="pub", serializer=serializer), handler={"topic": "keep"})

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from ganglion import Agent, CommunicationError, NSProxy, Proxy, run_agent, run_logger, run_nameserver
+from ganglion import Agent, CommunicationError, NSProxy, Proxy, run_agent, run_forwarder, run_logger, run_nameserver
 from ganglion.cli import main as ganglion
 from ganglion.helper import logger_received, wait_agent_attr
 from ganglion.imperative.errors import CallTimeout
+from tests.integration.imperative.test_watching import known
 from tests.support.wait import wait_for
 
 NAMESERVER = "alpha.example:17500"
@@ -32,6 +33,12 @@ class Keeper(Agent):
         if message is None:
             raise ValueError("nothing to double")
         return message * 2
+
+    def serve(self, message: Any, peer: bytes) -> None:
+        self.send("desk", message * 2, topic=peer)
+
+    def gone(self, departure: Any) -> None:
+        self.received.append((departure.agent, departure.reason))
 
     def call_back(self, proxy: Proxy) -> None:
         # It came in a message, and is a proxy to an agent of the other host.
@@ -102,6 +109,26 @@ def pair(here: Proxy, there: Proxy) -> None:
     _got(here, [2])
 
 
+def dealer_router(here: Proxy, there: Proxy) -> None:
+    here.connect(there.bind("ROUTER", alias="desk", handler="serve"), alias="line", handler="keep")
+    for number in (1, 2, 3):
+        here.send("line", number)
+    _got(here, [2, 4, 6])
+
+
+def router_dealer(here: Proxy, there: Proxy) -> None:
+    here.connect(there.bind("DEALER", alias="line", handler="keep"), alias="desk", handler="serve")
+    there.send("line", 4)
+    _got(there, [8])
+
+
+def codecs(here: Proxy, there: Proxy) -> None:
+    for name, message in (("msgpack", [1, b"x"]), ("msgpack+blosc", "x" * 100_000), ("json", {"a": [1]}), ("raw", b"raw"), ("dill", {1})):
+        here.connect(there.bind("PULL", handler="keep", serializer=name), alias=name)
+        here.send(name, message)
+        _got(there, [message])
+
+
 def async_rep(here: Proxy, there: Proxy) -> None:
     here.connect(there.bind("ASYNC_REP", handler="double"), alias="ask", handler="keep")
     for number in (1, 2, 3):
@@ -134,6 +161,31 @@ def proxies(here: Proxy, there: Proxy) -> None:
     _got(there, ["pong"])
 
 
+def futures(here: Proxy, there: Proxy) -> None:
+    under_way = [proxy.future.double(number) for proxy in (here, there) for number in range(20)]
+    assert [one.result(10) for one in under_way] == [2 * number for number in range(20)] * 2
+    with pytest.raises(ValueError, match="nothing to double"):
+        there.future.double(None).result(10)
+
+
+def forwarders(here: Proxy, there: Proxy) -> None:
+    hub = run_forwarder("hub", NAMESERVER, addr="alpha.example", transport="tcp")
+    there.connect(hub.addr("publishers"), alias="out")
+    here.connect(hub.addr("subscribers"), handler={"news": "keep"})
+    _sent_until_heard(there, here, "m", topic="news")
+    hub.shutdown()
+
+
+def watches(here: Proxy, there: Proxy) -> None:
+    # An agent of this host, seen from the other one, and told why it has gone.
+    brief = run_agent("brief", NAMESERVER, addr="alpha.example", transport="tcp")
+    there.watch("brief", "gone")
+    known(there, "brief")
+    brief.kill()
+    _got(there, [("brief", "Killed")])
+    there.unwatch("brief")
+
+
 def loggers(here: Proxy, there: Proxy) -> None:
     logger = run_logger("logger", NAMESERVER, addr="alpha.example")
     address = logger.bind("SUB", "remote", {"INFO": "log_handler"}, transport="tcp")
@@ -156,9 +208,15 @@ PATTERNS: tuple[Callable[[Proxy, Proxy], None], ...] = (
     req_rep,
     rep_req,
     pair,
+    dealer_router,
+    router_dealer,
+    codecs,
     async_rep,
     sync_pub,
     proxies,
+    futures,
+    forwarders,
+    watches,
     loggers,
 )
 
