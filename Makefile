@@ -105,6 +105,11 @@ test-nightly: $(VENV)/.dev ## Scenarios of the differential tests over two sidec
 	@echo "· nightly tests: programs of osBrain's in a domain of \`ganglion up\`"
 	@$(PYTEST) tests/nightly
 
+.PHONY: test-stress
+test-stress: $(VENV)/.dev ## 200 agents, two minutes: random bind, connect, close, kill (not part of `make test`; GANGLION_STRESS=400x600: other agents x seconds)
+	@echo "· stress test: agents that bind, connect, close and are killed at random"
+	@GANGLION_STRESS=$(or $(GANGLION_STRESS),200x120) $(PYTEST) -s tests/integration/imperative/test_stress.py
+
 .PHONY: fuzz
 fuzz: $(VENV)/.dev ## Search all decoders for input that crashes them, half a minute (atheris; FUZZ_SECONDS=600 for longer)
 	@$(PIP) install -c constraints.txt -e '.[fuzz]'

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -139,13 +138,10 @@ def supervise() -> int:
 
 def _spawner() -> Spawner:
     """Start the forking process first: its imports run beside the checks. Agents need descriptors: take what the system allows."""
+    from ganglion.local import limits
     from ganglion.local.spawner import Spawner, SpawnerError
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    if soft < wanted:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limits.raise_descriptors(limits.USUAL_DESCRIPTORS)
     spawner = Spawner()
     try:
         spawner.start()
@@ -161,6 +157,7 @@ def _foreground(bundle: Bundle, spawner: Spawner, options: dict[str, str], *, qu
     domain = next(iter(bundle.name_servers))
     if supervisor_record(domain) is not None:
         return _apply(domain, bundle)
+    _refuse_too_many(bundle)
     return _run(bundle, spawner, options, make_view(quiet=quiet, log_format=options["log_format"]), stay=False)
 
 
@@ -190,6 +187,20 @@ def _run(bundle: Bundle, spawner: Spawner, options: dict[str, str], view: LineVi
         raise Failure(f"{error.filename or 'state directory'}: {error.strerror}") from error
 
 
+def _refuse_too_many(bundle: Bundle) -> None:
+    """See that the system lets a new domain have what its replicas take.
+
+    Raises:
+        Failure: with exit code 78.
+    """
+    from ganglion.local.bundle import Bundle as Nothing
+    from ganglion.local.check import judge_limits
+
+    faults = judge_limits(Nothing(), bundle)
+    if faults:
+        raise Failure("\n".join(map(str, faults)), EXIT_CONFIGURATION)
+
+
 def _apply(domain: str, bundle: Bundle) -> int:
     """`up` on a domain that runs."""
     answer = ask(domain, "apply", {"bundle": bundle.to_json()}, timeout=60)
@@ -217,6 +228,7 @@ def _detached(bundle: Bundle, options: dict[str, str], seconds: float | None) ->
         if seconds is not None:
             rollout.wait(*running(domain), seconds)
         return 0
+    _refuse_too_many(bundle)
     _start(bundle, options)
     if seconds is not None:
         rollout.wait(*running(domain), seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ganglion.api import Agent
+from ganglion.local import limits
 from ganglion.local.bundle import Bundle
 from ganglion.local.manifests import Fault
 from ganglion.planner import NameServerAddress, plan_agent, plan_channel
@@ -120,3 +121,17 @@ def judge(bundle: Bundle) -> Judgement:
             names = ", ".join(f"spec.{type(agent.spec).model_fields[field].alias or field}" for field in unused)
             warnings.append(f"{label}: {names}: not used without a cluster")
     return Judgement(faults, warnings)
+
+
+def judge_limits(before: Bundle, after: Bundle) -> list[Fault]:
+    """What this machine's limits keep from running, of which manifests know nothing.
+
+    Args:
+        before: what runs now.
+        after: what should run, judged without faults.
+    """
+    found = limits.refusal(before.agents, after.agents)
+    if found is None:
+        return []
+    label = f"Agent/{found[0]}"
+    return [Fault(after.places.get(label, ""), f"{label}: {found[1]}")]

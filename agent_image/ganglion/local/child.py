@@ -12,6 +12,7 @@ from ganglion.local.backoff import Backoff
 from ganglion.local.logs import LogPipe
 from ganglion.local.spawner import Program, Spawner
 
+EXIT_FAILURE = 1
 EXIT_CONFIGURATION = 78
 CONFIGURATION_SECONDS = 1.0
 """Shortest wait after that exit code: nothing heals it but a change."""
@@ -60,6 +61,8 @@ class Child:
         self.state = State.NEW
         self.starts = 0
         self.exit_code: int | None = None
+        self.not_started = ""
+        """Why this machine could not start it the last time it tried."""
         self.stopping = False
         self.retry_seconds = 0.0
         """Length of the present back-off."""
@@ -86,8 +89,19 @@ class Child:
         self.starts += 1
         self._started = self._loop.time()
         self.state = State.RUNNING
-        self._name = self._spawner.spawn(self._program(), self.log.write_end, self._on_end)
+        self.not_started = ""
+        try:
+            self._name = self._spawner.spawn(self._program(), self.log.write_end, self._on_end)
+        except OSError as error:
+            self.not_started = f"cannot be started: {error.strerror}"
+            # Not from here: whoever starts it does not expect its end before this returns.
+            self._loop.call_soon(self._on_no_start)
         self._changed()
+
+    def _on_no_start(self) -> None:
+        # Somebody may have asked for its end meanwhile, which needs no waiting.
+        if self.state is not State.ENDED:
+            self._on_end(EXIT_FAILURE)
 
     def _on_end(self, code: int) -> None:
         self._name = None

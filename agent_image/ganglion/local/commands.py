@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ganglion.api import Agent, ManifestError
 from ganglion.api.agent import LogLevel
 from ganglion.local.bundle import Bundle
-from ganglion.local.check import judge
+from ganglion.local.check import judge, judge_limits
 from ganglion.local.protocol import CommandError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Commands:
         before = self._supervisor.desired.bundle
         merged = before.merged(newer)
         faults = [str(fault) for fault in judge(merged).faults] + _immutable(before, newer)
+        faults = faults or [str(fault) for fault in judge_limits(before, merged)]
         if faults:
             raise CommandError("\n".join(faults))
         old = {label: (generation, self._intent(label)) for label, generation in _generations(before).items()}
@@ -113,7 +114,7 @@ class Commands:
     async def _edit(self, item: Agent, fields: Mapping[str, object], *, retry: bool = True) -> None:
         bundle = self._supervisor.desired.bundle.merged(Bundle())
         bundle.agents[item.name] = item.model_copy(update={"spec": item.spec.model_copy(update=fields)})
-        faults = judge(bundle).faults
+        faults = judge(bundle).faults or judge_limits(self._supervisor.desired.bundle, bundle)
         if faults:
             raise CommandError("\n".join(map(str, faults)))
         await self._supervisor.put(bundle, retry=retry)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ganglion.api import Agent
+from ganglion.local import limits
 from ganglion.local.child import EXIT_CONFIGURATION, State
 from ganglion.local.environment import Seat
-from ganglion.local.replica import Host, Phase, Problem, Replica
+from ganglion.local.replica import NOT_STARTED, Host, Phase, Problem, Replica
 from ganglion.planner import AgentObserved, AgentPlan
 
 MAX_UNAVAILABLE = 0.25
@@ -44,6 +45,8 @@ class Group:
         self.failures = 0
         """`run: Once`: failures so far, of all replicas together."""
         self.removed = False
+        self._blocked: Problem | None = None
+        """Why a replica that is wanted has no place on this machine now."""
         self.counts = Counts()
 
     # ------------------------------------------------------------------ intent
@@ -76,19 +79,26 @@ class Group:
         for index, replica in self.replicas.items():
             if index >= self.desired and replica.phase is Phase.RUNNING:
                 self._drain(replica)
+        self._blocked = None
         if self.plan.wiring is None or self.plan.intent is None or self.removed:
             return
-        for index in range(self.desired):
-            if index not in self.replicas:
-                self._start(index, self.plan)
+        missing = [index for index in range(self.desired) if index not in self.replicas]
+        self._blocked = next((problem for index in missing if (problem := self._start(index, self.plan)) is not None), None)
         if self.agent.spec.run == "Always":
             self._roll(self.plan.intent)
 
-    def _start(self, index: int, plan: AgentPlan) -> None:
+    def _start(self, index: int, plan: AgentPlan) -> Problem | None:
+        """Start a replica; why this machine has no place for it, which is asked again with the next step: several times a second."""
         assert plan.intent is not None
-        replica = Replica(self._host, self._seat(self.agent, index, plan), plan.intent, self._may_retry)
+        try:
+            limits.keep_spare(limits.SPARE_DESCRIPTORS + limits.descriptors(self.agent))
+            replica = Replica(self._host, self._seat(self.agent, index, plan), plan.intent, self._may_retry)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return Problem(NOT_STARTED, f"{self.agent.name}-{index}: cannot be started: {where}{error.strerror}")
         self.replicas[index] = replica
         replica.start()
+        return None
 
     def _roll(self, intent: str) -> None:
         old = [item for item in self.replicas.values() if item.intent != intent and item.phase is Phase.RUNNING]
@@ -138,6 +148,7 @@ class Group:
     def problem(self) -> Problem | None:
         """The worst trouble of a replica that does not run well now."""
         found = [item.problem for item in self.replicas.values() if item.problem is not None and not item.ready]
+        found += [self._blocked] if self._blocked is not None else []
         return next((item for item in found if item.reason == "ConfigurationError"), found[0] if found else None)
 
     @property

@@ -22,15 +22,21 @@ class LogPipe:
     Args:
         path: file that keeps the lines.
         on_line: called with each line, without its end.
+    Raises:
+        OSError: the file cannot be opened, or no descriptor is left; nothing stays open.
     """
 
     def __init__(self, path: Path, on_line: OnLine) -> None:
         self._path = path
         self._on_line = on_line
         self._rest = bytearray()
-        self._read, self.write_end = os.pipe()
-        os.set_blocking(self._read, False)
         self._file = path.open("ab", buffering=0)
+        try:
+            self._read, self.write_end = os.pipe()
+        except OSError:
+            self._file.close()
+            raise
+        os.set_blocking(self._read, False)
         self._size = self._file.tell()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._read, self._on_readable)

@@ -74,6 +74,9 @@ class CommandServer:
             return {"ok": await self._handler(str(request["command"]), request.get("arguments") or {})}
         except CommandError as error:
             return {"error": str(error)}
+        except OSError as error:
+            # A full disk, or no descriptor left.
+            return {"error": f"{error.filename or 'the supervisor'}: {error.strerror}"}
         except (ValueError, KeyError, TypeError) as error:
             return {"error": f"the request is not understood: {error!r}"}
 

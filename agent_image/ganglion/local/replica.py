@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ganglion.local import environment
+from ganglion.local import environment, limits
 from ganglion.local.bundle import Bundle
 from ganglion.local.child import EXIT_CONFIGURATION, Child, State
 from ganglion.local.environment import Options, Seat
@@ -23,6 +23,8 @@ SIDECAR_STOP_SECONDS = 5.0
 """A sidecar whose agent has gone has only its own sockets to close."""
 ORPHAN_SECONDS = 1.0
 """An SDK process that has said goodbye to its sidecar needs no more to end by itself."""
+NOT_STARTED = "CreateContainerError"
+"""Reason when this machine cannot start a process; of a condition in a cluster, when a node cannot."""
 EXIT_FAILED = 1
 """Of an SDK process, also when it ended itself because its time was over."""
 _TERMINATION_BYTES = 4096
@@ -73,6 +75,8 @@ class Replica:
         seat: names and paths.
         intent: hash of what the user wants of it.
         may_retry: `run: Once`: asked after each failure.
+    Raises:
+        OSError: this machine has no room for its files; nothing stays.
     """
 
     def __init__(self, host: Host, seat: Seat, intent: str, may_retry: Callable[[], bool]) -> None:
@@ -89,9 +93,15 @@ class Replica:
         """The whole domain shuts down: nothing is started again."""
         self._ran_at_the_end = False
         self.sidecar: Child | None = None
-        if seat.agent.spec.data_plane == "Sidecar":
-            self.sidecar = Child(host.spawner, self._sidecar_program, self._log("runtime"), self._restart_sidecar, self._sidecar_changed)
-        self.agent = Child(host.spawner, self._agent_program, self._log("agent"), self._restart_agent, self._agent_changed)
+        with contextlib.ExitStack() as undo:
+            seat.run.mkdir(mode=0o700, parents=True)
+            undo.callback(shutil.rmtree, seat.run, ignore_errors=True)
+            if seat.agent.spec.data_plane == "Sidecar":
+                log = self._log("runtime")
+                undo.callback(log.close)
+                self.sidecar = Child(host.spawner, self._sidecar_program, log, self._restart_sidecar, self._sidecar_changed)
+            self.agent = Child(host.spawner, self._agent_program, self._log("agent"), self._restart_agent, self._agent_changed)
+            undo.pop_all()
         self.finished = asyncio.Event()
         """Both processes have ended for good."""
         self._ending: asyncio.Task[None] | None = None
@@ -103,9 +113,11 @@ class Replica:
         return LogPipe(self._host.logs / f"{self.name}{suffix}.log", lambda text: self._host.line(self.name, source, text))
 
     def _sidecar_program(self) -> Program:
+        limits.keep_spare()
         return Program(environment.for_sidecar(self.seat, self._host.options), entry="sidecar")
 
     def _agent_program(self) -> Program:
+        limits.keep_spare()
         env = environment.for_agent(self.seat, self._host.options, self._host.bundle())
         container = self.seat.agent.spec.container
         if container is None:
@@ -115,7 +127,6 @@ class Replica:
 
     def start(self) -> None:
         """Start both processes at once: the agent waits for its sidecar's sockets by itself."""
-        self.seat.run.mkdir(mode=0o700, parents=True)
         if self.sidecar is not None:
             self.sidecar.start()
         self.agent.start()
@@ -158,6 +169,8 @@ class Replica:
             return False
         if code == EXIT_CONFIGURATION:
             self._blame(Problem("ConfigurationError", f"sidecar: {self.sidecar.log.last_line if self.sidecar is not None else ''}"))
+        elif self.sidecar is not None and self.sidecar.not_started:
+            self._blame(Problem(NOT_STARTED, f"{self.name}: the sidecar {self.sidecar.not_started}"))
         return True
 
     def _restart_agent(self, code: int) -> bool:
@@ -170,6 +183,8 @@ class Replica:
         last = self._termination_message() or self.agent.log.last_line
         if code == 0:
             return None
+        if self.agent.not_started:
+            return Problem(NOT_STARTED, f"{self.name}: the agent process {self.agent.not_started}")
         if code == EXIT_CONFIGURATION:
             return Problem("ConfigurationError", last or "exit code 78")
         if code < 0:
@@ -274,9 +289,10 @@ class Replica:
         """The pod's preStop hook, which runs while the agent is told to stop."""
         assert self.sidecar is not None
         env = {**environment.for_sidecar(self.seat, self._host.options)}
-        self._host.spawner.spawn(
-            Program(env, entry="drain", argv=(f"--timeout={grace:.1f}",)), self.sidecar.log.write_end, lambda _code: None
-        )
+        program = Program(env, entry="drain", argv=(f"--timeout={grace:.1f}",))
+        # Without a descriptor for it, the agent is told to stop all the same.
+        with contextlib.suppress(OSError):
+            self._host.spawner.spawn(program, self.sidecar.log.write_end, lambda _code: None)
 
     async def kill(self) -> None:
         """End both processes at once."""

@@ -131,6 +131,8 @@ class Spawner:
 
         Returns:
             the id for `signal` and `pid`.
+        Raises:
+            OSError: no descriptor is left; nothing was started and `ended` is not called.
         """
         self._next += 1
         name = str(self._next)
@@ -146,8 +148,8 @@ class Spawner:
             request["command"] = list(program.command)
         else:
             request |= {"entry": program.entry, "argv": list(program.argv)}
-        self._children[name] = ended
         self._send(request, (output,) if errors is None else (output, errors))
+        self._children[name] = ended
         return name
 
     def signal(self, name: str, number: int) -> None:
@@ -162,7 +164,13 @@ class Spawner:
     def _send(self, request: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         body = json.dumps(request).encode()
         # The caller may close its descriptors before the zygote takes the request.
-        kept = tuple(os.dup(descriptor) for descriptor in descriptors)
+        kept: tuple[int, ...] = ()
+        try:
+            for descriptor in descriptors:
+                kept += (os.dup(descriptor),)
+        except OSError:
+            _close_all(kept)
+            raise
         self._outbox.append((bytearray(HEADER.pack(len(body), len(kept)) + body), kept))
         if len(self._outbox) == 1:
             self._flush()

@@ -166,8 +166,15 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
+            text = f"cannot start a process: {error.strerror}; raise the limit of processes (ulimit -u), or run fewer agents\n"
+            # Where it would have printed; whoever reads there is told of the end below, and must not be waited for.
+            poller = select.poll()
+            poller.register(descriptors[-1], select.POLLOUT)
+            with contextlib.suppress(OSError):
+                if poller.poll(0):
+                    os.write(descriptors[-1], text.encode())
             self._close(descriptors)
-            self._emit({"id": request["id"], "exit": 1, "error": f"cannot start a process: {error.strerror}"})
+            self._emit({"id": request["id"], "exit": 1})
             return None
         if pid == 0:
             return self._in_child(parent, request, descriptors)

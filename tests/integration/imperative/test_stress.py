@@ -1,6 +1,6 @@
 """Agents that bind, connect, close, end and are killed at random, and name servers that are killed: nobody hangs, nothing leaks.
 
-`make test` plays it small; `GANGLION_STRESS=200x120` is 200 agents for 120 seconds. A failure names its seed: `GANGLION_STRESS_SEED`.
+`make test` plays it small; `make test-stress` is 200 agents for 120 seconds (`GANGLION_STRESS=200x120`). A failure names its seed: `GANGLION_STRESS_SEED`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import zmq
 
 from ganglion import Agent, NameServer, NSProxy, Proxy, run_agent, run_nameserver
 from ganglion.imperative import calls
-from ganglion.imperative.errors import CallTimeout, CommunicationError, NamingError
+from ganglion.imperative.errors import CallTimeout, CommunicationError, NamingError, UnknownPeer
 from ganglion.imperative.settings import config
 from ganglion.runtime.errors import SendTimeout
 from tests.support.wait import wait_for
@@ -35,7 +35,7 @@ CALL_SECONDS = 20.0
 """Bound of one call; on a machine with two processors and hundreds of processes a second is nothing."""
 OPERATION_SECONDS = 45.0
 """Bound of one operation: it may find the name server dead, and wait for the next."""
-KINDS = ("PUSH", "PULL", "PUB", "SUB", "REP", "PAIR", "ASYNC_REP", "SYNC_PUB")
+KINDS = ("PUSH", "PULL", "PUB", "SUB", "REP", "PAIR", "DEALER", "ROUTER", "ASYNC_REP", "SYNC_PUB")
 ALIASES = tuple("abcdef")
 EXPECTED = (CommunicationError, NamingError, KeyError, TimeoutError)
 """Of operations on what somebody else has just ended or closed. A CallTimeout, which is a TimeoutError too, is a failure."""
@@ -54,17 +54,21 @@ class Registry(NameServer):
 class Member(Agent):
     def on_init(self) -> None:
         self.taken = 0
+        self.peer = b"nobody"
 
-    def take(self, message: Any) -> Any:
+    def take(self, message: Any, peer: bytes = b"") -> Any:
+        """Of a ROUTER it gets the peer, which the next send of one answers; of a SUB, an empty topic."""
         self.taken += 1
+        self.peer = peer or self.peer
         return message
 
     def send_some(self, seed: int) -> None:
         dice = random.Random(seed)
         for alias in dice.sample(self.channels, min(3, len(self.channels))):
             # It may receive only, want a handler for the reply, or have nobody to send to.
-            with contextlib.suppress(NotImplementedError, ValueError, SendTimeout, zmq.ZMQError):
-                self.send(alias, b"x" * dice.choice((1, 1000, 100_000)), timeout=0.02)
+            with contextlib.suppress(NotImplementedError, ValueError, SendTimeout, UnknownPeer, zmq.ZMQError):
+                topic = self.peer if self.addr(alias).kind == "ROUTER" else b""
+                self.send(alias, b"x" * dice.choice((1, 1000, 100_000)), topic, timeout=0.02)
 
     def close_some(self, seed: int) -> None:
         if self.channels:
