@@ -71,8 +71,8 @@ def excess(before: Mapping[str, Agent], after: Mapping[str, Agent], limits: Limi
         return None
     agent = after[most]
     found = f"spec.replicas: found {agent.desired_replicas}; "
-    wanted = OWN_DESCRIPTORS + sum(item.desired_replicas * descriptors(item) for item in after.values())
-    if limits.descriptors is not None and wanted > limits.descriptors:
+    wanted = _wanted(after)
+    if limits.descriptors is not None and wanted > max(limits.descriptors, _wanted(before)):
         fit = agent.desired_replicas - -(-(wanted - limits.descriptors) // descriptors(agent))
         return most, (
             f"{found}{_at_most(fit)}: with them the domain takes {wanted} file descriptors of its supervisor ({descriptors(agent)} for each"
@@ -90,6 +90,10 @@ def excess(before: Mapping[str, Agent], after: Mapping[str, Agent], limits: Limi
     return None
 
 
+def _wanted(agents: Mapping[str, Agent]) -> int:
+    return OWN_DESCRIPTORS + sum(item.desired_replicas * descriptors(item) for item in agents.values())
+
+
 def _at_most(fit: int) -> str:
     return f"at most {fit} can run here" if fit >= 0 else "they cannot run here beside the other agents"
 
@@ -100,7 +104,7 @@ def _replicas(agent: Agent | None) -> int:
 
 def refusal(before: Mapping[str, Agent], after: Mapping[str, Agent]) -> tuple[str, str] | None:
     """`excess` on this machine. Raises this process's limit of descriptors where that helps."""
-    wanted = OWN_DESCRIPTORS + sum(item.desired_replicas * descriptors(item) for item in after.values())
+    wanted = _wanted(after)
     more = sum(item.desired_replicas * tasks(item) for item in after.values())
     return excess(before, after, Limits(raise_descriptors(wanted), _free_tasks(more)))
 

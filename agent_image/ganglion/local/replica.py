@@ -177,7 +177,8 @@ class Replica:
         self.problem = self._explain(code)
         if self.domain_ends or (self._once and code == 0):
             return False
-        return not self._once or self._may_retry()
+        # One that has no room waits for it; that says nothing of its work.
+        return not self._once or bool(self.agent.not_started) or self._may_retry()
 
     def _explain(self, code: int) -> Problem | None:
         last = self._termination_message() or self.agent.log.last_line

@@ -120,6 +120,7 @@ class Supervisor:
             await self._server.close()
             await self._attendant.close()
             self._spawner.close()
+            self._sparing.flush(final=True)
         return self._exit_code or (EXIT_FAILURE if self.killed or self.failed else EXIT_OK)
 
     def _on_signal(self, name: str, code: int) -> None:
@@ -241,6 +242,7 @@ class Supervisor:
                     replica.problem = None
         for notice in self._attendant.new_notices():
             self._sparing.notice(notice.replica, notice.reason, notice.channel, notice.message)
+        self._sparing.flush()
         self._copies.follow(answer.copies)
 
     def _judge(self) -> None:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 FRAME_OVERHEAD_BYTES = frames.DATA_HEADER_BYTES + 4 * frames.MAX_BATCH + frames.MAX_CONTROL_BYTES + frames.MAX_BATCH_BYTES
 """A frame exceeds the largest body by header, lengths, extension, and what was coalesced before that body."""
-PROGRAM_SLACK_BYTES = 16 * 1024 * 1024
+PROGRAM_SLACK_BYTES = 4 * 1024 * 1024
 """A plain program's message may exceed `maxMessageBytes` by so much and is still read, to be refused by name: libzmq's own limit ends the
 connection without a word, and loses what else is in it. No more, since libzmq queues such frames while the channel is full."""
 

@@ -83,7 +83,7 @@ class PlainReceiver:
         self._path = leg_path(run_dir, channel.alias)
         self._programs: ProgramMonitor | None = None
         try:
-            self._programs = ProgramMonitor(self._leg)
+            self._programs = ProgramMonitor(self._leg, channel if self._replies else None)
             bind_ipc(self._leg, self._path)
             self.port: Port = open_port(reactor, context, channel, self._inlet, location, pumped=True)
         except BaseException:

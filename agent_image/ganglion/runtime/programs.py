@@ -61,8 +61,8 @@ class ProgramMonitor:
             self._went_at = now
         if came and now - self._went_at < _AT_ONCE_SECONDS:
             log.warning(
-                "channel %r: a program's connection ended, and one was made again at once. Unless a program was started again, it sent a "
-                "frame too far over maxMessageBytes (%d), which loses what else is under way; raise it, or send less (told once)",
+                "channel %r: a program's connection ended, and one was made again at once. Unless a program was started again, it may have "
+                "sent a frame too far over maxMessageBytes (%d), which loses what else is under way; raise it, or send less (told once)",
                 self._sending.alias,
                 self._sending.max_message_bytes,
             )

@@ -91,3 +91,10 @@ class Repeats:
         known[1] += 1
         hidden, known[2] = int(known[2]), 0
         return False, True, hidden
+
+    def overdue(self, now: float) -> list[tuple[Kind, int]]:
+        """Kinds whose window is over and of which some were not shown, with their number; they count as told."""
+        found = [(kind, int(known[2])) for kind, known in self._kinds.items() if known[2] and now >= known[0]]
+        for kind, _ in found:
+            self._kinds[kind][2] = 0
+        return found

@@ -27,7 +27,7 @@ def program() -> Iterator[Program]:
         def make(kind: int, path: str) -> zmq.Socket[bytes]:
             socket = stack.enter_context(context.socket(kind))
             socket.linger = 0
-            socket.sndtimeo = socket.rcvtimeo = 20_000
+            socket.sndtimeo = socket.rcvtimeo = 40_000
             socket.connect(f"ipc://{path}")
             return socket
 
