@@ -13,6 +13,8 @@ from tests.support.apiserver import ApiServer
 HERE = Path(__file__).parent
 
 
+# After the order of all tiers, which has property tests first: here others take longer.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test of this folder, so that no file can forget it, and begin with what takes longest: the others run beside it."""
     for item in items:
