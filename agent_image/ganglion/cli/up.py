@@ -193,10 +193,10 @@ def _refuse_too_many(bundle: Bundle) -> None:
     Raises:
         Failure: with exit code 78.
     """
-    from ganglion.local.bundle import Bundle as Nothing
+    from ganglion.local import bundle as bundles
     from ganglion.local.check import judge_limits
 
-    faults = judge_limits(Nothing(), bundle)
+    faults = judge_limits(bundles.Bundle(), bundle)
     if faults:
         raise Failure("\n".join(map(str, faults)), EXIT_CONFIGURATION)
 
